@@ -1,0 +1,12 @@
+//! The Linux user ABI: numbers, structures and flag sets which the guest, the
+//! sentry and the gofer agree on. Pure data: nothing here makes a system call.
+//!
+//! Constants that the `libc` crate has are taken from there; this crate adds
+//! types with meaning (`Errno`, flag sets) and the structures which cross the
+//! user boundary, with derives that make reading and writing them as bytes safe.
+
+#![forbid(unsafe_code)]
+
+mod errno;
+
+pub use errno::Errno;

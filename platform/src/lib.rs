@@ -1,0 +1,167 @@
+//! Runs guest code and hands control back at each system call, fault and signal.
+//!
+//! The three seams:
+//! * [`Platform`] makes address spaces and contexts;
+//! * [`AddressSpace`] maps, unmaps and protects guest memory;
+//! * [`Context`] is one guest thread's registers; [`Context::switch`] enters
+//!   guest code and says why it stopped.
+//!
+//! A platform never knows what a system call means; the sentry never knows which
+//! platform it runs on. Everything that comes out of guest code (registers, trap
+//! arguments, addresses) is hostile input.
+//!
+//! This is the one crate that may hold `unsafe`, in the modules that opt in.
+
+#![deny(unsafe_code, clippy::undocumented_unsafe_blocks)]
+
+pub mod memory;
+mod regs;
+mod trap;
+
+use std::{fmt, os::fd::OwnedFd, sync::Arc};
+
+use bitflags::bitflags;
+use linux_abi::Errno;
+
+pub use regs::{Registers, XState};
+pub use trap::{AccessKind, ExceptionInfo, Trap};
+
+use memory::FileRange;
+
+/// Bytes in a page; the only size this project runs on.
+pub const PAGE_SIZE: u64 = 4096;
+
+bitflags! {
+    /// What guest code may do with a mapping.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
+    pub struct Prot: u8 {
+        const READ = 1;
+        const WRITE = 2;
+        const EXEC = 4;
+    }
+}
+
+/// Where the bytes of a mapping are.
+#[derive(Clone, Debug)]
+pub enum Backing {
+    /// In the memory file. Mapped shared; the length is the range's.
+    Memory(FileRange),
+    /// In a host file that the gofer donated, from `offset` (page aligned) on.
+    /// `shared` false: mapped privately, and never with `Prot::WRITE`.
+    Host { file: Arc<OwnedFd>, offset: u64, shared: bool },
+}
+
+/// One change of an address space. Addresses and lengths are whole pages inside
+/// [`Platform::user_range`]; the caller has checked that.
+#[derive(Clone, Debug)]
+pub enum MapOp {
+    /// Puts a mapping in place of whatever is there. `populate`: fill in the page
+    /// tables now, for short ranges that will be touched at once.
+    Map { addr: u64, len: u64, prot: Prot, backing: Backing, populate: bool },
+    /// Leaves nothing there; touching it is a fault.
+    Unmap { addr: u64, len: u64 },
+    /// Changes what may be done with the mappings there.
+    Protect { addr: u64, len: u64, prot: Prot },
+}
+
+/// Why a platform could not do what it was asked to.
+#[derive(Debug, thiserror::Error)]
+pub enum PlatformError {
+    /// The guest process on the host is gone (killed from outside, or by the
+    /// kernel for corrupting its own stub): the sentry ends that guest process.
+    #[error("the stub process died unexpectedly: {0}")]
+    StubDied(String),
+    /// The host refused a resource.
+    #[error("{what}: {errno}")]
+    Host { what: &'static str, errno: Errno },
+    /// This host cannot run the platform at all; `doctor` prints this.
+    #[error("{0}")]
+    Unsupported(String),
+}
+
+/// A way to run guest code. One per sandbox.
+pub trait Platform: Send + Sync + fmt::Debug {
+    /// `systrap`, `ptrace` or `kvm`.
+    fn name(&self) -> &'static str;
+
+    /// Guest addresses lie in `start..end`, page aligned.
+    fn user_range(&self) -> std::ops::Range<u64>;
+
+    /// An empty address space.
+    fn new_address_space(&self) -> Result<Arc<dyn AddressSpace>, PlatformError>;
+
+    /// The bytes of the vDSO image for this platform, and what to write into it.
+    /// The loader maps it into each guest process.
+    fn vdso(&self) -> &VdsoImage;
+}
+
+/// A vDSO image ready to be mapped: read and execute pages, already relocated for
+/// this sandbox.
+#[derive(Clone, Debug)]
+pub struct VdsoImage {
+    /// Whole pages of an ELF shared object.
+    pub image: Arc<[u8]>,
+    /// Where `rt_sigreturn` restorer code lies in it (`__kernel_rt_sigreturn`).
+    pub sigreturn_offset: u64,
+}
+
+/// One guest address space (one `mm_struct`): shared by the threads of a process.
+pub trait AddressSpace: Send + Sync + fmt::Debug {
+    /// Does the changes in order, stopping at the first that fails. Concurrent
+    /// calls are serialized here, but the caller (who keeps the VMAs) decides
+    /// their order and so holds its own lock across this call.
+    fn apply(&self, ops: &[MapOp]) -> Result<(), PlatformError>;
+
+    /// Drops all mappings: for `execve`, so that the address space (and its host
+    /// process) is used again. No context but the caller's may be in it.
+    fn clear(&self) -> Result<(), PlatformError>;
+
+    /// Makes a context for a new guest thread in this address space. To be called
+    /// by the host thread that will run it (ptrace and kvm need that).
+    /// It starts with zero registers and the initial FPU state.
+    fn new_context(self: Arc<Self>) -> Result<Box<dyn Context>, PlatformError>;
+}
+
+/// One guest thread: its registers, and the right to run them.
+///
+/// Owned by the one sentry thread that serves the guest thread.
+///
+/// Registers are lazy: after a [`Trap::Syscall`] a platform may know only the
+/// number and arguments. [`Context::registers`] fetches the rest (this may cost a
+/// switch); [`Context::set_return`] sets the result without fetching.
+pub trait Context: Send {
+    /// Enters guest code with the current registers, until it stops.
+    /// A kick that arrived since the last return makes it return at once with
+    /// [`Trap::Interrupted`].
+    fn switch(&mut self) -> Result<Trap, PlatformError>;
+
+    /// What the system call just trapped returns to the guest (`rax`).
+    fn set_return(&mut self, value: u64);
+
+    /// All general registers, FS and GS base; fetched from the guest if need be.
+    /// After a [`Trap::Syscall`], `rip` is behind the system-call instruction,
+    /// `rax` holds what `set_return` set (or the number, if it was not called),
+    /// and `orig_rax` the number.
+    fn registers(&mut self) -> Result<&mut Registers, PlatformError>;
+
+    /// The FPU, SSE, AVX … state, as in a signal frame; fetched if need be.
+    fn xstate(&mut self) -> Result<&mut XState, PlatformError>;
+
+    /// Makes a running `switch` (or the next one) return soon. Any thread may call
+    /// it at any time; cheap when the context is not in guest code.
+    fn kicker(&self) -> Arc<dyn Kick>;
+
+    /// Moves this thread to an address space of its own, for `execve` after
+    /// `vfork`, keeping nothing of the old one. Registers become zero.
+    fn move_to(&mut self, space: Arc<dyn AddressSpace>) -> Result<(), PlatformError>;
+
+    /// One instruction only, then [`Trap::Exception`] with SIGTRAP: for `ptrace`
+    /// inside the sandbox. Holds until switched off.
+    fn set_single_step(&mut self, on: bool) -> Result<(), PlatformError>;
+}
+
+/// Interrupts a context; see [`Context::kicker`].
+pub trait Kick: Send + Sync + fmt::Debug {
+    /// Makes `switch` return.
+    fn kick(&self);
+}

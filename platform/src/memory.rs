@@ -1,0 +1,7 @@
+//! Guest memory: the memory file, and safe access to memory that others change.
+
+mod memory_file;
+mod volatile;
+
+pub use memory_file::{FileRange, MemoryFile};
+pub use volatile::VolatileSlice;
