@@ -14,6 +14,7 @@
 
 #![deny(unsafe_code, clippy::undocumented_unsafe_blocks)]
 
+pub mod host;
 pub mod memory;
 mod regs;
 mod trap;

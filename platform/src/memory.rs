@@ -1,7 +1,9 @@
 //! Guest memory: the memory file, and safe access to memory that others change.
 
+mod bounce;
 mod memory_file;
 mod volatile;
 
+pub use bounce::Bounce;
 pub use memory_file::{FileRange, MemoryFile};
 pub use volatile::VolatileSlice;

@@ -1,0 +1,17 @@
+//! The host's clocks (clock_gettime(2), through the vDSO).
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// CLOCK_MONOTONIC in nanoseconds.
+pub fn clock_monotonic_ns() -> u64 {
+    to_ns(clock_gettime(ClockId::Monotonic))
+}
+
+/// CLOCK_REALTIME in nanoseconds since the epoch.
+pub fn clock_realtime_ns() -> u64 {
+    to_ns(clock_gettime(ClockId::Realtime))
+}
+
+fn to_ns(time: rustix::time::Timespec) -> u64 {
+    (time.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec as u64)
+}

@@ -1,0 +1,1 @@
+//! The file systems, each an implementation of the traits in `vfs`.

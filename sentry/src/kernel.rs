@@ -1,0 +1,12 @@
+//! Who runs: tasks, thread groups, sessions, credentials, signals.
+
+mod credentials;
+mod current;
+#[expect(clippy::module_inception, reason = "the kernel object is the heart of the kernel module")]
+mod kernel;
+mod task;
+
+pub use credentials::{Capability, CapabilitySet, Credentials};
+pub use current::{CurrentTask, SleepEnd};
+pub use kernel::Kernel;
+pub use task::{Task, TaskWaker};

@@ -1,0 +1,1 @@
+//! From an executable file to a process image: ELF, scripts, the initial stack, auxv, vDSO.

@@ -1,0 +1,72 @@
+//! The one lock order of the sentry, outermost first. A thread may take a lock only if it
+//! comes after all those it holds; debug builds check (see `ranked_sync`).
+//!
+//! Rules: no lock is held across a switch to the guest, a gofer call or a blocking host
+//! call. Wait queues are last but one: notify after unlocking whatever the event changed,
+//! or at least without needing more locks than the queue's own.
+//! User memory (`MmVmas`) may be taken below most object locks on purpose, but prefer to
+//! copy before or after the critical section: a copy may fault pages in.
+
+use ranked_sync::lock_order;
+
+lock_order! {
+    base 100;
+    /// The set of mounts, and the mount tree.
+    MountTree,
+    /// One rename at a time moves dentries between directories.
+    Rename,
+    /// A dentry's children (parent before child).
+    DentryChildren,
+    /// An overlay inode's layers, taken while copying up.
+    OverlayInode,
+    /// Pid table, parent/child links, process groups and sessions.
+    TaskSet,
+    /// A tty's controlling session and line discipline.
+    Tty,
+    /// Signal actions shared by a thread group.
+    SignalHandlers,
+    /// Pending signals, stop state and exit state of a thread group.
+    ThreadGroup,
+    /// A task's own changeable fields (name, credentials pointer, fd table pointer …).
+    Task,
+    /// Current directory, root, umask.
+    FsContext,
+    /// Timers of a process, timerfd.
+    Timers,
+    /// The fd table of a process.
+    FdTable,
+    /// epoll: the ready list and interest list (outer epoll before inner).
+    Epoll,
+    /// File description: offset and owner.
+    FileOffset,
+    /// Record locks and leases of an inode.
+    FileLocks,
+    /// inotify marks and event queues.
+    Inotify,
+    /// AF_UNIX name tables, TCP/UDP port tables.
+    SocketNames,
+    /// A socket's state.
+    Socket,
+    /// The peer of a socket whose state is held.
+    SocketPeer,
+    /// A pipe's buffer.
+    Pipe,
+    /// An inode's attributes and data (directory entries, page ranges).
+    Inode,
+    /// A second inode when two are needed (rename, link): by inode number.
+    InodeNested,
+    /// Futex buckets (two: by address).
+    Futex,
+    /// VMAs and page ranges of an address space (two: fork, parent before child).
+    MmVmas,
+    /// A mappable's list of mappings.
+    Mappings,
+    /// Small leaf state that calls nothing: counters, caches, names.
+    Leaf,
+    /// The waiters of one object.
+    WaitQueue,
+    /// Timer wheel of the kernel's timer thread.
+    TimerQueue,
+    /// A task's waker.
+    Waker,
+}

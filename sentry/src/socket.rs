@@ -1,0 +1,1 @@
+//! Sockets: AF_UNIX and loopback TCP and UDP.

@@ -1,0 +1,12 @@
+//! The system-call table and the handlers.
+//!
+//! A handler reads like its man page: typed arguments, checks, one call into the object that
+//! does the work, copy out. [`table`] is the only place where a handler is registered; dispatch,
+//! `--strace`, `lazaret syscalls` and the suite's coverage check all come from it.
+
+mod args;
+mod dispatch;
+pub mod table;
+
+pub use args::{ArgKind, FromArg, Outcome};
+pub use dispatch::{Entry, Handler, Support, SyscallFn};

@@ -1,0 +1,70 @@
+//! The one place clocks are read.
+
+use crate::vfs::TimeSpec;
+
+/// Nanoseconds of CLOCK_MONOTONIC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Monotonic(pub u64);
+
+impl Monotonic {
+    /// So much later, or as late as can be said.
+    pub fn after(self, ns: u64) -> Self {
+        Self(self.0.saturating_add(ns))
+    }
+
+    /// Nanoseconds until `later`; 0 when it is past.
+    pub fn until(self, later: Self) -> u64 {
+        later.0.saturating_sub(self.0)
+    }
+}
+
+/// The sandbox's clocks, as the guest sees them: the host's, for now with no offset.
+#[derive(Debug)]
+pub struct Clocks {
+    /// When the sandbox started: its uptime counts from here.
+    boot: Monotonic,
+}
+
+impl Clocks {
+    pub fn new() -> Self {
+        Self { boot: Monotonic(platform::host::clock_monotonic_ns()) }
+    }
+
+    /// CLOCK_MONOTONIC.
+    pub fn monotonic(&self) -> Monotonic {
+        Monotonic(platform::host::clock_monotonic_ns())
+    }
+
+    /// CLOCK_REALTIME, nanoseconds since the epoch.
+    pub fn realtime_ns(&self) -> u64 {
+        platform::host::clock_realtime_ns()
+    }
+
+    /// CLOCK_REALTIME for time stamps of files.
+    pub fn now(&self) -> TimeSpec {
+        TimeSpec::from_ns(self.realtime_ns())
+    }
+
+    /// Since the sandbox started.
+    pub fn uptime_ns(&self) -> u64 {
+        self.boot.until(self.monotonic())
+    }
+}
+
+impl Default for Clocks {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl TimeSpec {
+    /// From nanoseconds since the epoch.
+    pub fn from_ns(ns: u64) -> Self {
+        Self { sec: (ns / 1_000_000_000) as i64, nsec: (ns % 1_000_000_000) as u32 }
+    }
+
+    /// Now, for file systems which have no clock at hand.
+    pub fn now() -> Self {
+        Self::from_ns(platform::host::clock_realtime_ns())
+    }
+}

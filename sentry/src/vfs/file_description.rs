@@ -1,0 +1,165 @@
+//! File descriptions: what descriptors point at (open(2), "open file description").
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+};
+
+use bitflags::bitflags;
+use ranked_sync::Mutex;
+
+use super::{FileOps, Metadata, VfsPath};
+use crate::{SysResult, kernel::Credentials, lock_order};
+
+bitflags! {
+    /// The flags of open(2) that stay with a description; F_SETFL changes some.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub struct StatusFlags: u32 {
+        const APPEND = libc::O_APPEND as u32;
+        const NONBLOCK = libc::O_NONBLOCK as u32;
+        const DSYNC = libc::O_DSYNC as u32;
+        const SYNC = libc::O_SYNC as u32;
+        const ASYNC = libc::O_ASYNC as u32;
+        const DIRECT = libc::O_DIRECT as u32;
+        const NOATIME = libc::O_NOATIME as u32;
+        const PATH = libc::O_PATH as u32;
+        const LARGEFILE = 0o100000;
+        const DIRECTORY = libc::O_DIRECTORY as u32;
+        const NOFOLLOW = libc::O_NOFOLLOW as u32;
+        const TMPFILE = 0o20000000;
+    }
+}
+
+impl StatusFlags {
+    /// Those F_SETFL may change.
+    pub const SETTABLE: Self = Self::APPEND
+        .union(Self::NONBLOCK)
+        .union(Self::ASYNC)
+        .union(Self::DIRECT)
+        .union(Self::NOATIME);
+}
+
+/// An open file. Shared by descriptors made by dup(2), fork(2) and SCM_RIGHTS.
+pub struct FileDescription {
+    ops: Box<dyn FileOps>,
+    path: VfsPath,
+    /// O_RDONLY, O_WRONLY or O_RDWR, as opened.
+    access: u32,
+    flags: AtomicU32,
+    /// The position; the lock is held for the whole of a read or write that uses it, so that
+    /// two of them never share a position (`f_pos_lock` in Linux). Streams do not take it.
+    pub offset: Mutex<lock_order::FileOffset, u64>,
+    /// Who opened it: what later checks use.
+    cred: Arc<Credentials>,
+    /// Unique in the sandbox: for epoll, locks and /proc.
+    id: u64,
+    /// F_SETOWN, F_SETSIG: pid (negative: group) and signal, packed as owner << 32 | signal.
+    owner: AtomicU64,
+}
+
+impl FileDescription {
+    /// `open_flags`: as given to open(2), access mode and status flags are taken from them.
+    pub fn new(
+        ops: Box<dyn FileOps>,
+        path: VfsPath,
+        open_flags: u32,
+        cred: Arc<Credentials>,
+    ) -> Arc<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Arc::new(Self {
+            ops,
+            path,
+            access: open_flags & libc::O_ACCMODE as u32,
+            flags: AtomicU32::new(StatusFlags::from_bits_truncate(open_flags).bits()),
+            offset: Mutex::new(0),
+            cred,
+            id: NEXT.fetch_add(1, Ordering::Relaxed),
+            owner: AtomicU64::new(0),
+        })
+    }
+
+    pub fn ops(&self) -> &dyn FileOps {
+        &*self.ops
+    }
+
+    /// The operations as a concrete type: `file.ops_as::<Pipe>()`.
+    pub fn ops_as<T: FileOps>(&self) -> Option<&T> {
+        self.ops.as_any().downcast_ref()
+    }
+
+    pub fn path(&self) -> &VfsPath {
+        &self.path
+    }
+
+    pub fn cred(&self) -> &Arc<Credentials> {
+        &self.cred
+    }
+
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub fn flags(&self) -> StatusFlags {
+        StatusFlags::from_bits_truncate(self.flags.load(Ordering::Relaxed))
+    }
+
+    /// Replaces those flags which F_SETFL may change.
+    pub fn set_settable_flags(&self, new: StatusFlags) {
+        let keep = self.flags() - StatusFlags::SETTABLE;
+        self.flags.store((keep | (new & StatusFlags::SETTABLE)).bits(), Ordering::Relaxed);
+    }
+
+    /// Sets or clears one flag.
+    pub fn set_flag(&self, flag: StatusFlags, on: bool) {
+        if on {
+            self.flags.fetch_or(flag.bits(), Ordering::Relaxed);
+        } else {
+            self.flags.fetch_and(!flag.bits(), Ordering::Relaxed);
+        }
+    }
+
+    /// Access mode and status flags, as F_GETFL reports them.
+    pub fn open_flags(&self) -> u32 {
+        self.access | self.flags().bits()
+    }
+
+    pub fn is_readable(&self) -> bool {
+        !self.is_path() && self.access != libc::O_WRONLY as u32
+    }
+
+    pub fn is_writable(&self) -> bool {
+        !self.is_path() && self.access != libc::O_RDONLY as u32
+    }
+
+    /// Opened with O_PATH: a place, not a file.
+    pub fn is_path(&self) -> bool {
+        self.flags().contains(StatusFlags::PATH)
+    }
+
+    pub fn is_nonblocking(&self) -> bool {
+        self.flags().contains(StatusFlags::NONBLOCK)
+    }
+
+    pub fn metadata(&self) -> SysResult<Metadata> {
+        self.path.inode().metadata()
+    }
+
+    /// F_SETOWN and F_SETSIG.
+    pub fn owner(&self) -> (i32, u32) {
+        let packed = self.owner.load(Ordering::Relaxed);
+        ((packed >> 32) as i32, packed as u32)
+    }
+
+    pub fn set_owner(&self, pid: i32, signal: u32) {
+        self.owner.store((u64::from(pid as u32) << 32) | u64::from(signal), Ordering::Relaxed);
+    }
+}
+
+impl fmt::Debug for FileDescription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FileDescription({} {:?})", self.id, self.ops)
+    }
+}

@@ -1,0 +1,164 @@
+//! What an open file does.
+
+use std::{any::Any, fmt, sync::Arc};
+
+use linux_abi::Errno;
+use platform::Backing;
+
+use super::{FileDescription, FileType, IoDst, IoSrc};
+use crate::{
+    SysResult, err,
+    kernel::CurrentTask,
+    user::UserAddr,
+    wait::{EventMask, PollTable},
+};
+
+/// Where lseek(2) goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SeekFrom {
+    Start(u64),
+    Current(i64),
+    End(i64),
+    Data(u64),
+    Hole(u64),
+}
+
+/// An entry that `iterate` reports.
+#[derive(Clone, Copy, Debug)]
+pub struct DirEntry<'a> {
+    pub name: &'a [u8],
+    pub ino: u64,
+    pub kind: Option<FileType>,
+    /// Where iteration goes on behind this entry (`d_off`).
+    pub next: u64,
+}
+
+/// Takes directory entries; returns false when it is full (that entry was not taken).
+pub type DirSink<'a> = dyn FnMut(DirEntry<'_>) -> bool + 'a;
+
+/// An open file, one per `open`. All methods but where noted never wait: `EAGAIN` says that the
+/// caller has to, which it does in one place (`CurrentTask::block_on_file`) unless the file is
+/// non-blocking.
+///
+/// VFS has already checked: that the description is open for reading or writing as the
+/// call needs, that offset + length do not overflow, RLIMIT_FSIZE, O_APPEND (the offset is the end).
+pub trait FileOps: Send + Sync + Any + fmt::Debug {
+    /// Reads up to `dst.len()` bytes at `offset` (ignored by streams). 0 at the end.
+    fn read(&self, _file: &FileDescription, _offset: u64, _dst: &mut IoDst<'_>) -> SysResult<usize> {
+        err!(EINVAL)
+    }
+
+    /// Writes up to `src.len()` bytes at `offset` (ignored by streams).
+    fn write(&self, _file: &FileDescription, _offset: u64, _src: &mut IoSrc<'_>) -> SysResult<usize> {
+        err!(EINVAL)
+    }
+
+    /// Has it a position? Streams (pipes, sockets, ttys) have none: `ESPIPE`.
+    fn is_seekable(&self) -> bool {
+        false
+    }
+
+    /// lseek(2): the new position, given the current one.
+    /// The default handles Start and Current, and the rest by the file's size.
+    fn seek(&self, file: &FileDescription, current: u64, to: SeekFrom) -> SysResult<u64> {
+        if !self.is_seekable() {
+            return err!(ESPIPE);
+        }
+        let size = || file.metadata().map(|meta| meta.size);
+        let target = match to {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::Current(by) => current.checked_add_signed(by),
+            SeekFrom::End(by) => size()?.checked_add_signed(by),
+            SeekFrom::Data(at) if at < size()? => Some(at),
+            SeekFrom::Hole(at) if at < size()? => Some(size()?),
+            SeekFrom::Data(_) | SeekFrom::Hole(_) => return err!(ENXIO),
+        };
+        target.filter(|&at| at <= i64::MAX as u64).ok_or(Errno::EINVAL.into())
+    }
+
+    /// Reports entries from position `from` on (0 is the start, before `.` and `..`, which are
+    /// reported too). Returns the position to go on from.
+    fn iterate(&self, _file: &FileDescription, _from: u64, _sink: &mut DirSink<'_>) -> SysResult<u64> {
+        err!(ENOTDIR)
+    }
+
+    /// What is ready now; names the queues it depends on to `table`. Regular files are
+    /// always ready.
+    fn poll(&self, _file: &FileDescription, _table: &mut PollTable) -> EventMask {
+        EventMask::READABLE | EventMask::WRITABLE
+    }
+
+    /// May it be added to an epoll set? (`EPERM` for regular files and directories.)
+    fn is_pollable(&self) -> bool {
+        !self.is_seekable()
+    }
+
+    /// ioctl(2). FIONBIO, FIOCLEX and the like are VFS's. May block through `task`.
+    fn ioctl(
+        &self,
+        _task: &mut CurrentTask,
+        _file: &FileDescription,
+        _request: u32,
+        _arg: UserAddr,
+    ) -> SysResult<u64> {
+        err!(ENOTTY)
+    }
+
+    /// What mmap(2) maps; `None` gives `ENODEV`.
+    fn mappable(&self, _file: &FileDescription) -> Option<Arc<dyn Mappable>> {
+        None
+    }
+
+    /// fsync(2), fdatasync(2).
+    fn sync(&self, _file: &FileDescription, _data_only: bool) -> SysResult<()> {
+        err!(EINVAL)
+    }
+
+    /// fallocate(2), flags as there.
+    fn allocate(&self, _file: &FileDescription, _mode: u32, _offset: u64, _len: u64) -> SysResult<()> {
+        err!(EOPNOTSUPP)
+    }
+
+    /// A descriptor for it was closed (`flush` in Linux): dnotify, record locks are VFS's.
+    fn close(&self, _file: &FileDescription) {}
+
+    /// Status flags were changed by F_SETFL or FIONBIO; may refuse (`EPERM`).
+    fn set_flags(&self, _file: &FileDescription, _flags: u32) -> SysResult<()> {
+        Ok(())
+    }
+
+    /// Extra lines of /proc/PID/fdinfo/N.
+    fn fdinfo(&self, _file: &FileDescription) -> String {
+        String::new()
+    }
+
+    /// For callers which need the concrete type (sockets, epoll, pipes).
+    fn as_any(&self) -> &dyn Any;
+}
+
+/// Something whose pages can be mapped: a regular file, shared memory.
+pub trait Mappable: Send + Sync + fmt::Debug {
+    /// Where the bytes `offset..offset + len` are (page aligned), for a mapping. A shorter answer than `len`
+    /// is allowed (the part that lies together), at least one page; the caller asks again for the rest.
+    /// `shared`: changes must be seen by all. Memory ranges come with a count for the caller
+    /// (`MemoryFile::retain` already done). Pages wholly behind the end of the file: `EFAULT`, and
+    /// the guest gets SIGBUS.
+    fn pages(&self, offset: u64, len: u64, shared: bool) -> SysResult<(Backing, u64)>;
+
+    /// Identity for shared futexes and /proc/PID/maps: (device, inode).
+    fn identity(&self) -> (u64, u64);
+
+    /// The size now, in bytes.
+    fn size(&self) -> u64;
+
+    /// Writes dirty pages back (msync(2)).
+    fn sync_pages(&self, _offset: u64, _len: u64) -> SysResult<()> {
+        Ok(())
+    }
+
+    /// A mapping of it was made or removed: `mm` wants to hear of truncation and hole punching
+    /// (see `mm::MappingSet`). `None` where that cannot happen.
+    fn mappings(&self) -> Option<&crate::mm::MappingSet> {
+        None
+    }
+}
