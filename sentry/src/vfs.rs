@@ -18,8 +18,8 @@ pub use fd_table::{FdEntry, FdTable};
 pub use file_description::{FileDescription, StatusFlags};
 pub use file_ops::{DirEntry, DirSink, FileOps, Mappable, SeekFrom};
 pub use inode::{
-    AccessMask, Creation, DirOps, FileSystem, FileType, Inode, Link, Metadata, RenameFlags, SetAttr, StatFs,
-    TimeSpec, TimeUpdate, XattrSetMode,
+    AccessMask, Creation, DirOps, FileSystem, FileType, Inode, Link, Metadata, RenameFlags,
+    SetAttr, StatFs, TimeSpec, TimeUpdate, XattrSetMode,
 };
 pub use io::{IoDst, IoSrc, UserIovecs};
 pub use mount::{Mount, VfsPath};

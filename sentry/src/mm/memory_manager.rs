@@ -47,7 +47,11 @@ impl MemoryManager {
     /// Pins the pages of `iovecs` (up to the first that is not accessible; `EFAULT` when that is the first
     /// of all) so that a host call may use them without any lock. `write`: the host call will write to
     /// them. `None`: some of it is not in the memory file; use a bounce buffer.
-    pub fn pin_for_io(&self, _iovecs: &UserIovecs, _write: bool) -> Result<Option<PinnedSlices<'_>>, Errno> {
+    pub fn pin_for_io(
+        &self,
+        _iovecs: &UserIovecs,
+        _write: bool,
+    ) -> Result<Option<PinnedSlices<'_>>, Errno> {
         Ok(None)
     }
 }

@@ -4,8 +4,7 @@
 //! yet: `ENOSYS`, logged once.
 
 use super::{
-    Entry, Handler,
-    Support,
+    Entry, Handler, Support,
     dispatch::{kinds, syscall_table},
 };
 

@@ -44,7 +44,13 @@ impl FdTable {
     }
 
     /// The lowest free descriptor ≥ `min`; `EMFILE` at `limit` (RLIMIT_NOFILE).
-    pub fn insert(&self, file: Arc<FileDescription>, cloexec: bool, min: i32, limit: u64) -> Result<Fd, Errno> {
+    pub fn insert(
+        &self,
+        file: Arc<FileDescription>,
+        cloexec: bool,
+        min: i32,
+        limit: u64,
+    ) -> Result<Fd, Errno> {
         let min = usize::try_from(min).map_err(|_| Errno::EINVAL)?;
         let limit = usize::try_from(limit).unwrap_or(usize::MAX).min(i32::MAX as usize);
         let mut slots = self.slots.write();
@@ -62,7 +68,12 @@ impl FdTable {
 
     /// Puts `file` at `fd` (dup2(2)); what was there is returned, for the caller to close.
     /// The caller has checked `fd` against RLIMIT_NOFILE.
-    pub fn replace(&self, fd: Fd, file: Arc<FileDescription>, cloexec: bool) -> Result<Option<FdEntry>, Errno> {
+    pub fn replace(
+        &self,
+        fd: Fd,
+        file: Arc<FileDescription>,
+        cloexec: bool,
+    ) -> Result<Option<FdEntry>, Errno> {
         let index = usize::try_from(fd.0).map_err(|_| Errno::EBADF)?;
         let mut slots = self.slots.write();
         if index >= slots.len() {
@@ -106,6 +117,11 @@ impl FdTable {
     /// The open descriptors, in order.
     pub fn list(&self) -> Vec<Fd> {
         let slots = self.slots.read();
-        slots.iter().enumerate().filter(|(_, slot)| slot.is_some()).map(|(at, _)| Fd(at as i32)).collect()
+        slots
+            .iter()
+            .enumerate()
+            .filter(|(_, slot)| slot.is_some())
+            .map(|(at, _)| Fd(at as i32))
+            .collect()
     }
 }

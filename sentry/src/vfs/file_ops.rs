@@ -44,12 +44,22 @@ pub type DirSink<'a> = dyn FnMut(DirEntry<'_>) -> bool + 'a;
 /// call needs, that offset + length do not overflow, RLIMIT_FSIZE, O_APPEND (the offset is the end).
 pub trait FileOps: Send + Sync + Any + fmt::Debug {
     /// Reads up to `dst.len()` bytes at `offset` (ignored by streams). 0 at the end.
-    fn read(&self, _file: &FileDescription, _offset: u64, _dst: &mut IoDst<'_>) -> SysResult<usize> {
+    fn read(
+        &self,
+        _file: &FileDescription,
+        _offset: u64,
+        _dst: &mut IoDst<'_>,
+    ) -> SysResult<usize> {
         err!(EINVAL)
     }
 
     /// Writes up to `src.len()` bytes at `offset` (ignored by streams).
-    fn write(&self, _file: &FileDescription, _offset: u64, _src: &mut IoSrc<'_>) -> SysResult<usize> {
+    fn write(
+        &self,
+        _file: &FileDescription,
+        _offset: u64,
+        _src: &mut IoSrc<'_>,
+    ) -> SysResult<usize> {
         err!(EINVAL)
     }
 
@@ -78,7 +88,12 @@ pub trait FileOps: Send + Sync + Any + fmt::Debug {
 
     /// Reports entries from position `from` on (0 is the start, before `.` and `..`, which are
     /// reported too). Returns the position to go on from.
-    fn iterate(&self, _file: &FileDescription, _from: u64, _sink: &mut DirSink<'_>) -> SysResult<u64> {
+    fn iterate(
+        &self,
+        _file: &FileDescription,
+        _from: u64,
+        _sink: &mut DirSink<'_>,
+    ) -> SysResult<u64> {
         err!(ENOTDIR)
     }
 
@@ -115,7 +130,13 @@ pub trait FileOps: Send + Sync + Any + fmt::Debug {
     }
 
     /// fallocate(2), flags as there.
-    fn allocate(&self, _file: &FileDescription, _mode: u32, _offset: u64, _len: u64) -> SysResult<()> {
+    fn allocate(
+        &self,
+        _file: &FileDescription,
+        _mode: u32,
+        _offset: u64,
+        _len: u64,
+    ) -> SysResult<()> {
         err!(EOPNOTSUPP)
     }
 

@@ -281,7 +281,13 @@ pub trait DirOps {
         err!(EPERM)
     }
     /// A fifo, device or socket node; `new.mode` holds only permission bits.
-    fn mknod(&self, _name: &[u8], _kind: FileType, _rdev: u64, _new: &Creation) -> SysResult<Arc<dyn Inode>> {
+    fn mknod(
+        &self,
+        _name: &[u8],
+        _kind: FileType,
+        _rdev: u64,
+        _new: &Creation,
+    ) -> SysResult<Arc<dyn Inode>> {
         err!(EPERM)
     }
     /// A socket node to which `socket` is bound; found again by [`Inode::bound_socket`].
