@@ -1,1 +1,9 @@
-//! The compatibility suite.
+//! What the compatibility suite runs on: compiling the guest programs, running
+//! a command with a time limit, finding the `lazaret` binary, and the lists of
+//! expected failures. `docs/testing.md` says how to use the suite.
+#![forbid(unsafe_code)]
+
+pub mod expectations;
+pub mod lazaret;
+pub mod process;
+pub mod programs;

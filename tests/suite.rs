@@ -1,0 +1,111 @@
+//! The compatibility suite: every case of every guest program, natively (the
+//! oracle) and on each platform. A test is named `runner::family::case`.
+#![forbid(unsafe_code)]
+
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use tests::lazaret::{self, PLATFORMS};
+use tests::programs::Case;
+use tests::{expectations, process, programs};
+
+/// A program gives up after 10 s by itself; this is for when that fails too.
+const LIMIT: Duration = Duration::from_secs(20);
+
+#[derive(Clone, Debug)]
+enum Outcome {
+    Passed,
+    Skipped(String),
+    Failed(String),
+}
+
+/// A case and what the host's own kernel made of it, found out at most once.
+struct Oracle {
+    case: Case,
+    native: OnceLock<Outcome>,
+}
+
+impl Oracle {
+    fn native(&self) -> &Outcome {
+        self.native.get_or_init(|| run(&mut Command::new(&self.case.program), &self.case))
+    }
+}
+
+fn run(command: &mut Command, case: &Case) -> Outcome {
+    match process::run(command.arg(&case.argument), LIMIT) {
+        Err(error) => Outcome::Failed(format!("cannot run: {error}")),
+        Ok(finished) => match finished.code() {
+            Some(0) => Outcome::Passed,
+            Some(77) => Outcome::Skipped(finished.stderr.trim_end().to_owned()),
+            _ => Outcome::Failed(finished.describe()),
+        },
+    }
+}
+
+fn native_trial(oracle: Arc<Oracle>) -> Trial {
+    let name = format!("native::{}", oracle.case.name);
+    Trial::ignorable_test(name, move || match oracle.native() {
+        Outcome::Passed => Ok(Completion::Completed),
+        Outcome::Skipped(reason) => Ok(Completion::ignored_with(reason)),
+        Outcome::Failed(why) => Err(Failed::from(why)),
+    })
+}
+
+fn platform_trial(platform: &'static str, oracle: Arc<Oracle>, expected: Option<String>) -> Trial {
+    let name = format!("{platform}::{}", oracle.case.name);
+    Trial::ignorable_test(name, move || {
+        match oracle.native() {
+            Outcome::Passed => {}
+            Outcome::Skipped(reason) => return Ok(Completion::ignored_with(reason)),
+            Outcome::Failed(why) => return Err(Failed::from(format!("oracle: {why}"))),
+        }
+        let mut command = lazaret::run_on(platform).map_err(Failed::from)?;
+        let outcome = run(command.arg(&oracle.case.program), &oracle.case);
+        match (outcome, &expected) {
+            (Outcome::Passed, None) => Ok(Completion::Completed),
+            (Outcome::Passed, Some(_)) => {
+                Err(Failed::from("passes, but is listed as an expected failure"))
+            }
+            (Outcome::Failed(_) | Outcome::Skipped(_), Some(reason)) => {
+                Ok(Completion::ignored_with(format!("expected failure: {reason}")))
+            }
+            (Outcome::Failed(why), None) => Err(Failed::from(why)),
+            (Outcome::Skipped(reason), None) => {
+                Err(Failed::from(format!("passes natively, but here it is {reason}")))
+            }
+        }
+    })
+}
+
+fn trials() -> Result<Vec<Trial>, String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("programs");
+    let oracles: Vec<_> = programs::build_all(&root.join("programs"), &target)?
+        .into_iter()
+        .map(|case| Arc::new(Oracle { case, native: OnceLock::new() }))
+        .collect();
+    let known: Vec<_> = oracles.iter().map(|oracle| oracle.case.name.as_str()).collect();
+    let mut trials: Vec<_> = oracles.iter().cloned().map(native_trial).collect();
+    for platform in PLATFORMS {
+        let list = root.join("expectations").join(platform).with_extension("toml");
+        let expected = expectations::load(&list, &known)?;
+        trials.extend(oracles.iter().map(|oracle| {
+            platform_trial(platform, oracle.clone(), expected.get(&oracle.case.name).cloned())
+        }));
+    }
+    Ok(trials)
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    match trials() {
+        Ok(trials) => libtest_mimic::run(&arguments, trials).exit_code(),
+        Err(why) => {
+            eprintln!("{why}");
+            ExitCode::FAILURE
+        }
+    }
+}
