@@ -51,11 +51,8 @@ const OUTPUT_LIMIT: usize = 4 << 20;
 /// When the command cannot be started or waited for.
 pub fn run(command: &mut Command, limit: Duration) -> io::Result<Finished> {
     let start = Instant::now();
-    let mut child = command
-        .process_group(0)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
+    let mut child =
+        command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let stdout = collect(child.stdout.take());
     let stderr = collect(child.stderr.take());
     let mut pause = Duration::from_millis(1);

@@ -116,11 +116,9 @@ fn compile(build: &Build, frame: Option<SystemTime>) -> Result<(), String> {
 }
 
 fn list(build: &Build) -> Result<Vec<Case>, String> {
-    let finished = process::run(
-        Command::new(&build.program).arg("--list"),
-        Duration::from_secs(10),
-    )
-    .map_err(|error| format!("{}: {error}", build.program.display()))?;
+    let finished =
+        process::run(Command::new(&build.program).arg("--list"), Duration::from_secs(10))
+            .map_err(|error| format!("{}: {error}", build.program.display()))?;
     if finished.code() != Some(0) {
         return Err(format!("{} --list: {}", build.family, finished.describe()));
     }
