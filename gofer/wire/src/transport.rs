@@ -1,0 +1,189 @@
+//! Messages over a sequenced-packet socket.
+//!
+//! A message is cut into packets of at most [`MAX_FRAGMENT`] bytes, each behind
+//! one byte that tells whether more follow. Descriptors travel with the first
+//! packet. One call is under way on a socket at a time, so nothing needs numbers.
+
+use std::{
+    io::{IoSlice, IoSliceMut},
+    mem::MaybeUninit,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use rustix::{
+    io::Errno as HostError,
+    net::{
+        AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags,
+        SendAncillaryBuffer, SendAncillaryMessage, SendFlags, SocketFlags, SocketType, recvmsg,
+        sendmsg, socketpair,
+    },
+};
+
+use crate::{MAX_FRAGMENT, codec::Malformed};
+
+/// The byte before a packet's content.
+const LAST: u8 = 0;
+const MORE: u8 = 1;
+
+/// Two connected sockets of the kind that both halves expect.
+///
+/// # Errors
+/// Those of socketpair(2).
+pub fn socket_pair() -> rustix::io::Result<(OwnedFd, OwnedFd)> {
+    socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+}
+
+/// Sends one packet of a message. The message goes on if `more`.
+///
+/// # Errors
+/// Those of sendmsg(2): `EPIPE` when the peer is gone.
+pub fn send_fragment(
+    socket: impl AsFd,
+    content: &[u8],
+    more: bool,
+    file: Option<BorrowedFd<'_>>,
+) -> rustix::io::Result<()> {
+    let flag = [if more { MORE } else { LAST }];
+    let parts = [IoSlice::new(&flag), IoSlice::new(content)];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut control = SendAncillaryBuffer::new(&mut space);
+    let files = file.map(|file| [file]);
+    if let Some(files) = &files {
+        // The space is made for just this one.
+        control.push(SendAncillaryMessage::ScmRights(files));
+    }
+    loop {
+        match sendmsg(socket.as_fd(), &parts, &mut control, SendFlags::NOSIGNAL) {
+            Err(HostError::INTR) => {}
+            // A packet goes as a whole or not at all.
+            other => return other.map(drop),
+        }
+    }
+}
+
+/// Sends a whole message.
+///
+/// # Errors
+/// As [`send_fragment`].
+pub fn send(
+    socket: impl AsFd,
+    message: &[u8],
+    mut file: Option<BorrowedFd<'_>>,
+) -> rustix::io::Result<()> {
+    let mut rest = message;
+    while let Some((head, tail)) = rest.split_at_checked(MAX_FRAGMENT)
+        && !tail.is_empty()
+    {
+        send_fragment(socket.as_fd(), head, true, file.take())?;
+        rest = tail;
+    }
+    send_fragment(socket, rest, false, file)
+}
+
+/// Why no message came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReceiveError {
+    /// The peer closed the socket.
+    Closed,
+    /// recvmsg(2) failed.
+    Host(HostError),
+    /// The peer sent what it must not.
+    Malformed(Malformed),
+}
+
+/// Holds the message received last; its room is used again.
+#[derive(Debug, Default)]
+pub struct Inbox {
+    bytes: Vec<u8>,
+    len: usize,
+}
+
+impl Inbox {
+    /// Nothing received yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The message received last.
+    pub fn message(&self) -> &[u8] {
+        self.bytes.get(..self.len).unwrap_or_default()
+    }
+
+    /// Waits for a message of at most `max` bytes. With `file`, one descriptor
+    /// may come along and is put there; without, descriptors are dropped.
+    ///
+    /// # Errors
+    /// See [`ReceiveError`]; nothing more can be received after any of them.
+    pub fn receive(
+        &mut self,
+        socket: impl AsFd,
+        max: usize,
+        mut file: Option<&mut Option<OwnedFd>>,
+    ) -> Result<(), ReceiveError> {
+        // What one huge message needed is given back.
+        if self.bytes.len() > 4 * MAX_FRAGMENT {
+            self.bytes = Vec::new();
+        }
+        self.len = 0;
+        loop {
+            let (len, more) = self.receive_fragment(socket.as_fd(), file.take())?;
+            self.len = self.len.saturating_add(len);
+            if !more {
+                return Ok(());
+            }
+            if len == 0 || self.len > max {
+                return Err(ReceiveError::Malformed(Malformed("message too long")));
+            }
+        }
+    }
+
+    /// Receives one packet behind what is there; its length, and whether more follow.
+    fn receive_fragment(
+        &mut self,
+        socket: BorrowedFd<'_>,
+        file: Option<&mut Option<OwnedFd>>,
+    ) -> Result<(usize, bool), ReceiveError> {
+        let end = self.len.saturating_add(MAX_FRAGMENT);
+        if self.bytes.len() < end {
+            self.bytes.resize(end, 0);
+        }
+        let Some(room) = self.bytes.get_mut(self.len..end) else {
+            return Err(ReceiveError::Malformed(Malformed("message too long")));
+        };
+        let mut flag = [0];
+        // Room for one descriptor more than allowed is there to see it, and refuse.
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+        let mut control = match file {
+            Some(_) => RecvAncillaryBuffer::new(&mut space),
+            None => RecvAncillaryBuffer::new(&mut []),
+        };
+        let received = loop {
+            let mut parts = [IoSliceMut::new(&mut flag), IoSliceMut::new(room)];
+            match recvmsg(socket, &mut parts, &mut control, RecvFlags::CMSG_CLOEXEC) {
+                Err(HostError::INTR) => {}
+                Err(HostError::CONNRESET) => return Err(ReceiveError::Closed),
+                other => break other.map_err(ReceiveError::Host)?,
+            }
+        };
+        // What is not kept is closed by being dropped.
+        let mut files: Vec<OwnedFd> = Vec::new();
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(descriptors) = message {
+                files.extend(descriptors);
+            }
+        }
+        let too_many = files.len() > 1;
+        if let (Some(slot), false) = (file, too_many) {
+            *slot = files.pop();
+        }
+        let Some(len) = received.bytes.checked_sub(1) else { return Err(ReceiveError::Closed) };
+        if too_many || received.flags.contains(ReturnFlags::TRUNC) {
+            return Err(ReceiveError::Malformed(Malformed("more than was announced")));
+        }
+        match flag {
+            [LAST] => Ok((len, false)),
+            [MORE] => Ok((len, true)),
+            _ => Err(ReceiveError::Malformed(Malformed("packet flag"))),
+        }
+    }
+}
