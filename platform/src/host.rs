@@ -1,7 +1,21 @@
-//! The host calls that crates without `unsafe` need, behind safe faces.
+//! What the crates that hold no `unsafe` need from the host: parking a thread, I/O
+//! straight to and from guest memory, clocks, random bytes, limits.
 
 mod clock;
+mod io;
+mod limits;
 mod parker;
 
-pub use clock::{clock_monotonic_ns, clock_realtime_ns};
+pub use clock::{
+    clock_monotonic_ns, clock_monotonic_raw_ns, clock_realtime_ns, clock_thread_cpu_ns,
+};
+pub use io::{preadv, pwritev, readv, writev};
+pub use limits::{cpu_count, fill_random, raise_open_files};
 pub use parker::Parker;
+
+use linux_abi::Errno;
+
+/// The host's error number as ours.
+pub(crate) fn errno(error: rustix::io::Errno) -> Errno {
+    Errno::from_raw(error.raw_os_error())
+}

@@ -15,6 +15,7 @@
 #![deny(unsafe_code, clippy::undocumented_unsafe_blocks)]
 
 pub mod host;
+mod lock_order;
 pub mod memory;
 mod regs;
 mod trap;

@@ -2,6 +2,7 @@
 
 mod bounce;
 mod memory_file;
+mod space;
 mod volatile;
 
 pub use bounce::Bounce;

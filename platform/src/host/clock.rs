@@ -12,6 +12,16 @@ pub fn clock_realtime_ns() -> u64 {
     to_ns(clock_gettime(ClockId::Realtime))
 }
 
+/// CLOCK_MONOTONIC_RAW in nanoseconds.
+pub fn clock_monotonic_raw_ns() -> u64 {
+    to_ns(clock_gettime(ClockId::MonotonicRaw))
+}
+
+/// Processor time of the calling thread in nanoseconds.
+pub fn clock_thread_cpu_ns() -> u64 {
+    to_ns(clock_gettime(ClockId::ThreadCPUTime))
+}
+
 fn to_ns(time: rustix::time::Timespec) -> u64 {
     (time.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec as u64)
 }

@@ -1,46 +1,103 @@
-//! A thread's sleep, ended by another thread.
+//! Parking a host thread until another wakes it.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use rustix::{
-    thread::futex::{self, Flags, Timespec},
-    time::Timespec as ClockTime,
+    thread::futex,
+    time::Timespec,
 };
 
-/// A token for one sleeping thread. `unpark` makes the current or next `park` return; tokens
-/// do not add up.
+const EMPTY: u32 = 0;
+const TOKEN: u32 = 1;
+const PARKED: u32 = 2;
+
+/// A one-token gate: [`Parker::unpark`] leaves the token, [`Parker::park`] takes it
+/// and waits when there is none. A token left before the wait is not lost, and several
+/// count as one. One thread at a time may park.
 #[derive(Debug, Default)]
 pub struct Parker {
-    /// 1 when there is a token.
-    token: AtomicU32,
+    state: AtomicU32,
 }
 
 impl Parker {
-    /// Sleeps until there is a token (and takes it), or until `deadline` (nanoseconds of
-    /// CLOCK_MONOTONIC). True when there was a token. May also return early for no reason.
-    pub fn park(&self, deadline: Option<u64>) -> bool {
-        if self.token.swap(0, Ordering::SeqCst) == 1 {
-            return true;
-        }
-        let timeout: Option<Timespec> = deadline.map(|ns| ClockTime {
-            tv_sec: i64::try_from(ns / 1_000_000_000).unwrap_or(i64::MAX),
-            tv_nsec: (ns % 1_000_000_000) as _,
-        });
-        // WAIT_BITSET takes an absolute time; a changed token, a signal or the timeout all just end the wait.
-        let _ = futex::wait_bitset(
-            &self.token,
-            Flags::PRIVATE,
-            0,
-            timeout.as_ref(),
-            std::num::NonZeroU32::MAX,
-        );
-        self.token.swap(0, Ordering::SeqCst) == 1
+    /// Without a token.
+    pub const fn new() -> Self {
+        Self { state: AtomicU32::new(EMPTY) }
     }
 
-    /// Leaves a token and wakes the sleeper, if there is one.
-    pub fn unpark(&self) {
-        if self.token.swap(1, Ordering::SeqCst) == 0 {
-            let _ = futex::wake(&self.token, Flags::PRIVATE, 1);
+    /// Waits for the token and takes it. `deadline`: on the host's `CLOCK_MONOTONIC`
+    /// ([`super::clock_monotonic_ns`]). False when the time ran out first.
+    pub fn park(&self, deadline: Option<u64>) -> bool {
+        // Acquire pairs with the Release in `unpark`: what the waker did before is seen.
+        if self.state.compare_exchange(TOKEN, EMPTY, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+            return true;
         }
+        if self.state.compare_exchange(EMPTY, PARKED, Ordering::Acquire, Ordering::Acquire).is_err()
+        {
+            self.state.swap(EMPTY, Ordering::Acquire);
+            return true;
+        }
+        let deadline = deadline.map(|ns| Timespec {
+            tv_sec: (ns / 1_000_000_000) as i64,
+            tv_nsec: (ns % 1_000_000_000) as i64,
+        });
+        loop {
+            let waited = futex::wait_bitset(
+                &self.state,
+                futex::Flags::PRIVATE,
+                PARKED,
+                deadline.as_ref(),
+                std::num::NonZeroU32::MAX,
+            );
+            if self.state.load(Ordering::Relaxed) == TOKEN {
+                self.state.swap(EMPTY, Ordering::Acquire);
+                return true;
+            }
+            if waited == Err(rustix::io::Errno::TIMEDOUT) {
+                // The token may come at the very last moment.
+                return self.state.swap(EMPTY, Ordering::Acquire) == TOKEN;
+            }
+        }
+    }
+
+    /// Leaves the token, and wakes the thread that waits for it.
+    pub fn unpark(&self) {
+        if self.state.swap(TOKEN, Ordering::Release) == PARKED {
+            let _ = futex::wake(&self.state, futex::Flags::PRIVATE, 1);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, thread, time::Duration};
+
+    use super::*;
+    use crate::host::clock_monotonic_ns;
+
+    #[test]
+    fn a_token_left_before_is_taken_at_once() {
+        let parker = Parker::new();
+        parker.unpark();
+        parker.unpark();
+        assert!(parker.park(None));
+        assert!(!parker.park(Some(clock_monotonic_ns() + 1_000_000)));
+    }
+
+    #[test]
+    fn another_thread_wakes() {
+        let parker = Arc::new(Parker::new());
+        let other = Arc::clone(&parker);
+        let waker = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(20));
+            other.unpark();
+        });
+        assert!(parker.park(None));
+        waker.join().unwrap();
+    }
+
+    #[test]
+    fn a_deadline_in_the_past_is_over_at_once() {
+        assert!(!Parker::new().park(Some(0)));
     }
 }

@@ -4,12 +4,33 @@
 //! Space is handed out in page ranges. A page is counted by how many mappings use it
 //! (copy-on-write after fork, shared mappings, pins for I/O); when the last goes, its
 //! bytes are given back to the host and read as zero from then on.
+//!
+//! # Safety
+//! The window on the file is mapped once, never moved, and unmapped only when the
+//! `MemoryFile` is dropped; slices borrow from it.
 
-use std::os::fd::BorrowedFd;
+#![allow(unsafe_code, reason = "maps the file and hands out slices of the window")]
+
+use std::{
+    ffi::c_void,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    ptr,
+};
 
 use linux_abi::Errno;
+use ranked_sync::Mutex;
+use rustix::{
+    fs::{FallocateFlags, MemfdFlags},
+    mm::{Advice, MapFlags, ProtFlags},
+};
 
-use super::VolatileSlice;
+use super::{VolatileSlice, space::Space};
+use crate::{PAGE_SIZE, host, lock_order::MemoryFileSpace};
+
+/// How much of the file is mapped, and so the file's size, at best and at least.
+/// An untouched byte costs nothing.
+const WINDOW_MAX: u64 = 8 << 40;
+const WINDOW_MIN: u64 = 1 << 30;
 
 /// Pages of the memory file: byte offsets `start..end`, whole pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -37,56 +58,221 @@ impl FileRange {
 
 /// See the module. Shared by the whole sandbox; all methods may be called at any time.
 #[derive(Debug)]
-pub struct MemoryFile {}
+pub struct MemoryFile {
+    file: OwnedFd,
+    window: Window,
+    limit: Option<u64>,
+    space: Mutex<MemoryFileSpace, Space>,
+}
+
+/// The file, mapped.
+#[derive(Debug)]
+struct Window {
+    base: *mut c_void,
+    len: u64,
+}
+
+// SAFETY: the window is plain shared memory; all access goes through VolatileSlice.
+unsafe impl Send for Window {}
+// SAFETY: as above.
+unsafe impl Sync for Window {}
+
+impl Window {
+    /// Maps as much of the file as the address-space limit allows, and sizes the file.
+    fn map(file: BorrowedFd<'_>) -> Result<Self, Errno> {
+        let mut len = WINDOW_MAX;
+        loop {
+            rustix::fs::ftruncate(file, len).map_err(host::errno)?;
+            // SAFETY: a new mapping at an address the kernel chooses.
+            let mapped = unsafe {
+                rustix::mm::mmap(
+                    ptr::null_mut(),
+                    len as usize,
+                    ProtFlags::READ | ProtFlags::WRITE,
+                    MapFlags::SHARED | MapFlags::NORESERVE,
+                    file,
+                    0,
+                )
+            };
+            match mapped {
+                Ok(base) => {
+                    // Core dumps of the sentry must not contain terabytes of guest memory.
+                    // SAFETY: our own mapping; the advice changes no bytes.
+                    let _ = unsafe {
+                        rustix::mm::madvise(base, len as usize, Advice::LinuxDontDump)
+                    };
+                    return Ok(Self { base, len });
+                }
+                Err(_) if len > WINDOW_MIN => len /= 2,
+                Err(error) => return Err(host::errno(error)),
+            }
+        }
+    }
+}
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        // SAFETY: the mapping is ours, and slices borrow the MemoryFile that owns it.
+        let _ = unsafe { rustix::mm::munmap(self.base, self.len as usize) };
+    }
+}
 
 impl MemoryFile {
     /// An empty file. `limit`: at most so many bytes in use, then ENOMEM.
-    pub fn new(_limit: Option<u64>) -> Result<Self, Errno> {
-        Err(Errno::ENOSYS)
+    pub fn new(limit: Option<u64>) -> Result<Self, Errno> {
+        let file = rustix::fs::memfd_create("guest-memory", MemfdFlags::CLOEXEC)
+            .map_err(host::errno)?;
+        let window = Window::map(file.as_fd())?;
+        let space = Mutex::new(Space::new(window.len));
+        Ok(Self { file, window, limit, space })
     }
 
     /// A range of `len` bytes (whole pages) that reads as zero, counted once.
     /// Costs no memory until touched. `near`: put it right behind that offset if
     /// free, so that a growing mapping stays one mapping on the host.
-    pub fn allocate(&self, _len: u64, _near: Option<u64>) -> Result<FileRange, Errno> {
-        Err(Errno::ENOSYS)
+    ///
+    /// # Errors
+    /// EINVAL for a length that is zero or no whole pages; ENOMEM over the limit, or
+    /// when the file has no room for so large a range.
+    pub fn allocate(&self, len: u64, near: Option<u64>) -> Result<FileRange, Errno> {
+        if len == 0 || !len.is_multiple_of(PAGE_SIZE) {
+            return Err(Errno::EINVAL);
+        }
+        // The limit is on memory in use. What is allocated but untouched is free, so
+        // this stops growth only once the host really holds that much.
+        if self.limit.is_some_and(|limit| self.used() >= limit) {
+            return Err(Errno::ENOMEM);
+        }
+        self.space.lock().allocate(len, near).ok_or(Errno::ENOMEM)
     }
 
     /// Counts each page of the range once more.
-    pub fn retain(&self, _range: FileRange) {}
+    pub fn retain(&self, range: FileRange) {
+        self.space.lock().retain(range);
+    }
 
     /// Counts each page once less; pages no one uses are given back.
-    pub fn release(&self, _range: FileRange) {}
+    pub fn release(&self, range: FileRange) {
+        let dead = self.space.lock().release(range);
+        if dead.is_empty() {
+            return;
+        }
+        // In between, no one can be given these pages: they are neither counted nor free.
+        // Pages which the host failed to take back are dropped for good rather
+        // than handed out with somebody's bytes in them.
+        let punched: Vec<_> =
+            dead.into_iter().filter(|range| self.discard(*range).is_ok()).collect();
+        let mut space = self.space.lock();
+        for range in punched {
+            space.give_back(range);
+        }
+    }
 
     /// True when each page of the range is counted exactly once.
-    pub fn is_sole(&self, _range: FileRange) -> bool {
-        false
+    pub fn is_sole(&self, range: FileRange) -> bool {
+        self.space.lock().is_sole(range)
     }
 
     /// Gives the bytes back; the range stays allocated and reads as zero
     /// (`madvise(MADV_DONTNEED)`). The caller is the only user.
-    pub fn discard(&self, _range: FileRange) -> Result<(), Errno> {
-        Err(Errno::ENOSYS)
+    pub fn discard(&self, range: FileRange) -> Result<(), Errno> {
+        self.fallocate(range, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE)
     }
 
     /// Commits host memory for the range now (fallocate), before it is populated.
-    pub fn commit(&self, _range: FileRange) -> Result<(), Errno> {
-        Err(Errno::ENOSYS)
+    pub fn commit(&self, range: FileRange) -> Result<(), Errno> {
+        if self.limit.is_some_and(|limit| self.used().saturating_add(range.len()) > limit) {
+            return Err(Errno::ENOMEM);
+        }
+        self.fallocate(range, FallocateFlags::KEEP_SIZE)
+    }
+
+    fn fallocate(&self, range: FileRange, flags: FallocateFlags) -> Result<(), Errno> {
+        let len = range.end.checked_sub(range.start).ok_or(Errno::EINVAL)?;
+        if len == 0 {
+            return Ok(());
+        }
+        loop {
+            match rustix::fs::fallocate(&self.file, flags, range.start, len) {
+                Err(rustix::io::Errno::INTR) => {}
+                other => return other.map_err(host::errno),
+            }
+        }
     }
 
     /// The bytes, mapped in this process. The caller holds a count on the range for
-    /// as long as it uses the slice.
-    pub fn slice(&self, _range: FileRange) -> VolatileSlice<'_> {
-        unreachable!()
+    /// as long as it uses the slice. What lies outside the file is cut off.
+    pub fn slice(&self, range: FileRange) -> VolatileSlice<'_> {
+        let end = range.end.min(self.window.len);
+        let start = range.start.min(end);
+        let base = self.window.base.cast::<u8>().wrapping_add(start as usize);
+        // SAFETY: inside the window, which stays mapped as long as `self` is borrowed.
+        unsafe { VolatileSlice::new(base, (end - start) as usize) }
     }
 
     /// Bytes the host holds for the file now.
     pub fn used(&self) -> u64 {
-        0
+        rustix::fs::fstat(&self.file)
+            .map_or(0, |stat| u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512))
     }
 
     /// The descriptor, for mapping into stubs and for saving.
     pub fn fd(&self) -> BorrowedFd<'_> {
-        unreachable!()
+        self.file.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: u64 = PAGE_SIZE;
+
+    #[test]
+    fn released_pages_read_as_zero_and_cost_nothing() {
+        let memory = MemoryFile::new(None).unwrap();
+        let range = memory.allocate(4 * PAGE, None).unwrap();
+        memory.slice(range).fill(7);
+        assert_eq!(memory.used(), 4 * PAGE);
+        memory.retain(range.sub(PAGE, PAGE));
+        memory.release(range);
+        assert_eq!(memory.used(), PAGE, "one page is still counted");
+        memory.release(range.sub(PAGE, PAGE));
+        assert_eq!(memory.used(), 0);
+        let again = memory.allocate(4 * PAGE, None).unwrap();
+        let mut bytes = [1u8; 16];
+        memory.slice(again).sub(PAGE as usize, 16).copy_to(&mut bytes);
+        assert_eq!(bytes, [0; 16]);
+    }
+
+    #[test]
+    fn discard_keeps_the_range() {
+        let memory = MemoryFile::new(None).unwrap();
+        let range = memory.allocate(PAGE, None).unwrap();
+        memory.slice(range).fill(1);
+        memory.discard(range).unwrap();
+        assert!(memory.is_sole(range));
+        let mut byte = [9];
+        memory.slice(range).copy_to(&mut byte);
+        assert_eq!(byte, [0]);
+    }
+
+    #[test]
+    fn the_limit_is_on_what_is_touched() {
+        let memory = MemoryFile::new(Some(4 * PAGE)).unwrap();
+        let range = memory.allocate(1 << 30, None).unwrap();
+        memory.commit(range.sub(0, 4 * PAGE)).unwrap();
+        assert_eq!(memory.commit(range.sub(4 * PAGE, PAGE)), Err(Errno::ENOMEM));
+        assert_eq!(memory.allocate(PAGE, None), Err(Errno::ENOMEM));
+    }
+
+    #[test]
+    fn hundred_gigabytes_cost_nothing() {
+        let memory = MemoryFile::new(None).unwrap();
+        let range = memory.allocate(100 << 30, None).unwrap();
+        memory.slice(range).sub(99 << 30, 1).fill(1);
+        assert_eq!(memory.used(), PAGE);
+        memory.release(range);
+        assert_eq!(memory.used(), 0);
     }
 }

@@ -1,0 +1,38 @@
+//! Processors, random bytes, and the descriptor limit.
+
+use linux_abi::Errno;
+use rustix::{
+    process::{Resource, getrlimit, setrlimit},
+    rand::GetRandomFlags,
+};
+
+/// Processors this process may run on.
+pub fn cpu_count() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
+}
+
+/// Fills the buffer from the host's random generator (getrandom(2)).
+pub fn fill_random(buffer: &mut [u8]) -> Result<(), Errno> {
+    let mut filled = 0;
+    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        match rustix::rand::getrandom(rest, GetRandomFlags::empty()) {
+            Ok(n) => filled += n,
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(super::errno(error)),
+        }
+    }
+    Ok(())
+}
+
+/// Raises the soft limit on open descriptors to the hard one; returns what it is then.
+pub fn raise_open_files() -> u64 {
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let before = limit.current;
+        limit.current = limit.maximum;
+        if setrlimit(Resource::Nofile, limit).is_err() {
+            limit.current = before;
+        }
+    }
+    limit.current.unwrap_or(u64::MAX)
+}

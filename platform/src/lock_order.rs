@@ -1,0 +1,20 @@
+//! The order of the platform's locks. All of them are inside those of the sentry,
+//! whose ranks are lower: the platform calls nobody back while it holds one.
+
+ranked_sync::lock_order! {
+    base 1000;
+    /// An address space's list of changes, while the stub carries them out.
+    SpaceCommands,
+    /// Spare stub processes.
+    SparePool,
+    /// A stub process' guest threads.
+    StubThreads,
+    /// The conversation with the zygote.
+    ZygoteChannel,
+    /// Stub processes by process descriptor, for the reaper.
+    ReaperTable,
+    /// Which sentry threads wait for a stub process.
+    StubWaiters,
+    /// The counts and the free space of the memory file.
+    MemoryFileSpace,
+}
