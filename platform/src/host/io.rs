@@ -20,7 +20,8 @@ const IOV_MAX: usize = 1024;
 type IoVec = SmallVec<[libc::iovec; 8]>;
 
 fn iovecs(slices: &[VolatileSlice<'_>]) -> IoVec {
-    let entry = |s: &VolatileSlice<'_>| libc::iovec { iov_base: s.as_ptr().cast(), iov_len: s.len() };
+    let entry =
+        |s: &VolatileSlice<'_>| libc::iovec { iov_base: s.as_ptr().cast(), iov_len: s.len() };
     slices.iter().take(IOV_MAX).map(entry).collect()
 }
 
@@ -37,7 +38,11 @@ pub fn preadv(fd: BorrowedFd<'_>, to: &[VolatileSlice<'_>], offset: u64) -> Resu
 }
 
 /// pwritev(2): bytes of the slices to `offset` of the file.
-pub fn pwritev(fd: BorrowedFd<'_>, from: &[VolatileSlice<'_>], offset: u64) -> Result<usize, Errno> {
+pub fn pwritev(
+    fd: BorrowedFd<'_>,
+    from: &[VolatileSlice<'_>],
+    offset: u64,
+) -> Result<usize, Errno> {
     let offset = i64::try_from(offset).map_err(|_| Errno::EINVAL)?;
     let iov = iovecs(from);
     // SAFETY: the iovecs describe slices that stay mapped for the call.

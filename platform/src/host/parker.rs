@@ -2,10 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use rustix::{
-    thread::futex,
-    time::Timespec,
-};
+use rustix::{thread::futex, time::Timespec};
 
 const EMPTY: u32 = 0;
 const TOKEN: u32 = 1;

@@ -98,9 +98,8 @@ impl Window {
                 Ok(base) => {
                     // Core dumps of the sentry must not contain terabytes of guest memory.
                     // SAFETY: our own mapping; the advice changes no bytes.
-                    let _ = unsafe {
-                        rustix::mm::madvise(base, len as usize, Advice::LinuxDontDump)
-                    };
+                    let _ =
+                        unsafe { rustix::mm::madvise(base, len as usize, Advice::LinuxDontDump) };
                     return Ok(Self { base, len });
                 }
                 Err(_) if len > WINDOW_MIN => len /= 2,
@@ -120,8 +119,8 @@ impl Drop for Window {
 impl MemoryFile {
     /// An empty file. `limit`: at most so many bytes in use, then ENOMEM.
     pub fn new(limit: Option<u64>) -> Result<Self, Errno> {
-        let file = rustix::fs::memfd_create("guest-memory", MemfdFlags::CLOEXEC)
-            .map_err(host::errno)?;
+        let file =
+            rustix::fs::memfd_create("guest-memory", MemfdFlags::CLOEXEC).map_err(host::errno)?;
         let window = Window::map(file.as_fd())?;
         let space = Mutex::new(Space::new(window.len));
         Ok(Self { file, window, limit, space })
