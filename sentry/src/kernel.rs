@@ -4,9 +4,11 @@ mod credentials;
 mod current;
 #[expect(clippy::module_inception, reason = "the kernel object is the heart of the kernel module")]
 mod kernel;
+mod served;
 mod task;
 
 pub use credentials::{Capability, CapabilitySet, Credentials};
 pub use current::{CurrentTask, SleepEnd};
 pub use kernel::Kernel;
+pub use served::{served, set_served};
 pub use task::{Task, TaskWaker};

@@ -11,6 +11,9 @@ use ranked_sync::lock_order;
 
 lock_order! {
     base 100;
+    /// A file description's position. Held for the whole of a read, write or getdents that uses
+    /// it, so all else may be taken below it (reading a file of /proc takes almost anything).
+    FileOffset,
     /// The set of mounts, and the mount tree.
     MountTree,
     /// One rename at a time moves dentries between directories.
@@ -37,8 +40,6 @@ lock_order! {
     FdTable,
     /// epoll: the ready list and interest list (outer epoll before inner).
     Epoll,
-    /// File description: offset and owner.
-    FileOffset,
     /// Record locks and leases of an inode.
     FileLocks,
     /// inotify marks and event queues.
