@@ -64,6 +64,8 @@ lock_order! {
     Mappings,
     /// Small leaf state that calls nothing: counters, caches, names.
     Leaf,
+    /// The ready list of an epoll set; taken by whoever wakes a watched file.
+    EpollReady,
     /// The waiters of one object.
     WaitQueue,
     /// Timer wheel of the kernel's timer thread.

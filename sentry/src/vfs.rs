@@ -15,7 +15,7 @@ mod mount;
 
 pub use dentry::Dentry;
 pub use fd_table::{FdEntry, FdTable};
-pub use file_description::{FileDescription, StatusFlags};
+pub use file_description::{CloseWatcher, FileDescription, StatusFlags};
 pub use file_ops::{DirEntry, DirSink, FileOps, Mappable, SeekFrom};
 pub use inode::{
     AccessMask, Creation, DirOps, FileSystem, FileType, Inode, Link, Metadata, RenameFlags,

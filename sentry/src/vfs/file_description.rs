@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
 };
@@ -58,6 +58,24 @@ pub struct FileDescription {
     id: u64,
     /// F_SETOWN, F_SETSIG: pid (negative: group) and signal, packed as owner << 32 | signal.
     owner: AtomicU64,
+    /// Who wants to hear that the last reference is gone.
+    close_watchers: Mutex<lock_order::Leaf, Vec<Weak<dyn CloseWatcher>>>,
+}
+
+/// Told when a description goes away: epoll sets that watch it. Called with no lock held.
+pub trait CloseWatcher: Send + Sync {
+    /// The description of that [`FileDescription::id`] is being dropped.
+    fn description_closed(&self, id: u64);
+}
+
+impl Drop for FileDescription {
+    fn drop(&mut self) {
+        for watcher in std::mem::take(self.close_watchers.get_mut()) {
+            if let Some(watcher) = watcher.upgrade() {
+                watcher.description_closed(self.id);
+            }
+        }
+    }
 }
 
 impl FileDescription {
@@ -78,6 +96,7 @@ impl FileDescription {
             cred,
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             owner: AtomicU64::new(0),
+            close_watchers: Mutex::new(Vec::new()),
         })
     }
 
@@ -145,6 +164,24 @@ impl FileDescription {
 
     pub fn metadata(&self) -> SysResult<Metadata> {
         self.path.inode().metadata()
+    }
+
+    /// `watcher` hears when this description is dropped; once per call, so add it once.
+    pub fn watch_close(&self, watcher: Weak<dyn CloseWatcher>) {
+        let mut watchers = self.close_watchers.lock();
+        // Sets that are gone leave their entry behind: sweep them when the list would grow.
+        if watchers.len() == watchers.capacity() {
+            watchers.retain(|watcher| watcher.strong_count() > 0);
+        }
+        watchers.push(watcher);
+    }
+
+    /// `watcher` is no longer interested. Compared by identity.
+    pub fn unwatch_close(&self, watcher: &Weak<dyn CloseWatcher>) {
+        let mut watchers = self.close_watchers.lock();
+        if let Some(at) = watchers.iter().position(|other| other.ptr_eq(watcher)) {
+            watchers.swap_remove(at);
+        }
     }
 
     /// F_SETOWN and F_SETSIG.

@@ -53,7 +53,14 @@ pub trait FileOps: Send + Sync + Any + fmt::Debug {
         err!(EINVAL)
     }
 
-    /// Writes up to `src.len()` bytes at `offset` (ignored by streams).
+    /// The second half of open(2), after the description was made and with no lock held: waits for
+    /// what an open has to wait for (the other end of a fifo). On an error the description is dropped.
+    fn open_wait(&self, _task: &mut CurrentTask, _file: &FileDescription) -> SysResult<()> {
+        Ok(())
+    }
+
+    /// Writes up to `src.len()` bytes at `offset` (ignored by streams). `EPIPE` is passed on to the
+    /// guest together with SIGPIPE, which the write handlers send.
     fn write(
         &self,
         _file: &FileDescription,
@@ -61,6 +68,12 @@ pub trait FileOps: Send + Sync + Any + fmt::Debug {
         _src: &mut IoSrc<'_>,
     ) -> SysResult<usize> {
         err!(EINVAL)
+    }
+
+    /// Does a blocking write go on until all bytes are written (pipes, stream sockets, ttys)? The
+    /// write handlers then call `write` again after a short count, waiting as needed.
+    fn writes_all(&self) -> bool {
+        false
     }
 
     /// Has it a position? Streams (pipes, sockets, ttys) have none: `ESPIPE`.
