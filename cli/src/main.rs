@@ -1,1 +1,48 @@
-fn main() {}
+//! The `lazaret` command.
+//!
+//! One binary, three roles: the launcher, which the user starts; and the sentry and the gofer,
+//! which are the same binary executed again with hidden sub-commands, so that each starts from a
+//! clean image.
+
+#![forbid(unsafe_code)]
+
+mod args;
+mod control;
+mod doctor;
+mod gofer_role;
+mod run;
+mod sentry_role;
+mod syscalls;
+mod terminal;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Lazaret itself failed (as in env(1)).
+const EXIT_FAILED: u8 = 125;
+
+fn main() -> ExitCode {
+    let role = std::env::args_os().nth(1);
+    match role.as_deref().and_then(|role| role.to_str()) {
+        Some(sentry_role::NAME) => return sentry_role::main(),
+        Some(gofer_role::NAME) => return gofer_role::main(),
+        _ => {}
+    }
+    let cli = match args::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { EXIT_FAILED.into() } else { ExitCode::SUCCESS };
+        }
+    };
+    let result = match cli.command {
+        args::Command::Run(args) => run::run(*args),
+        args::Command::Doctor => doctor::print(),
+        args::Command::Syscalls(args) => syscalls::print(&args),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("lazaret: {error:#}");
+        EXIT_FAILED.into()
+    })
+}

@@ -1,6 +1,7 @@
 //! What the crates that hold no `unsafe` need from the host: parking a thread, I/O
 //! straight to and from guest memory, clocks, random bytes, limits.
 
+pub mod spawn;
 mod clock;
 mod io;
 mod limits;

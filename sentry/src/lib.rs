@@ -12,6 +12,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod boot;
 pub mod error;
 pub mod fs;
 pub mod kernel;

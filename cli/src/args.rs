@@ -1,0 +1,155 @@
+//! The command line.
+
+use std::{ffi::OsString, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Runs untrusted Linux programs in an application kernel: the host never sees one of their system calls.
+#[derive(Debug, Parser)]
+#[command(name = "lazaret", version, max_term_width = 100)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run a command in a new sandbox.
+    Run(Box<RunArgs>),
+    /// Say what this host offers, and what is weaker or slower without it.
+    Doctor,
+    /// List the system calls and how far each is implemented.
+    Syscalls(SyscallsArgs),
+}
+
+const RUN_HELP: &str = "\
+Examples:
+  lazaret run -- python3 script.py          the host's files, read-only, under a private overlay
+  lazaret run --bind . -- make              may change the current directory for good
+  lazaret run --rootfs ./debian -- bash     another root
+  lazaret run --strace=trace.txt -- ls      what it does
+
+Exit status: the command's; 128+N when signal N killed it; 124 out of time (--time-limit);
+125 Lazaret failed; 126 the command was found but cannot be run; 127 it was not found.";
+
+#[derive(Debug, Args)]
+#[command(after_help = RUN_HELP)]
+pub(crate) struct RunArgs {
+    /// How guest code runs.
+    #[arg(long, value_enum, default_value_t = PlatformArg::Auto)]
+    pub(crate) platform: PlatformArg,
+
+    /// Use DIR as the root, instead of the host's `/`.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) rootfs: Option<PathBuf>,
+
+    /// Show a host file or directory, writable; at DEST, or where it is on the host.
+    #[arg(long, value_name = "SRC[:DEST]")]
+    pub(crate) bind: Vec<OsString>,
+
+    /// Show a host file or directory, read-only.
+    #[arg(long, value_name = "SRC[:DEST]")]
+    pub(crate) ro_bind: Vec<OsString>,
+
+    /// An empty file system in memory.
+    #[arg(long, value_name = "DEST")]
+    pub(crate) tmpfs: Vec<OsString>,
+
+    /// Where changes of the root go: into memory, or nowhere (read-only root).
+    #[arg(long, value_enum, default_value_t = OverlayArg::Memory)]
+    pub(crate) overlay: OverlayArg,
+
+    /// Set an environment variable; without `=`, take it from this environment.
+    #[arg(long, short, value_name = "NAME[=VALUE]")]
+    pub(crate) env: Vec<OsString>,
+
+    /// Start from an empty environment.
+    #[arg(long)]
+    pub(crate) clearenv: bool,
+
+    /// Working directory inside; the current one by default.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) cwd: Option<PathBuf>,
+
+    /// Ids inside; the caller's by default. Host files are still opened as the caller.
+    #[arg(long, value_name = "UID[:GID]")]
+    pub(crate) user: Option<String>,
+
+    /// Host name inside.
+    #[arg(long, value_name = "NAME", default_value = "lazaret")]
+    pub(crate) hostname: String,
+
+    /// Print each system call, decoded, to FILE or standard error.
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
+    pub(crate) strace: Option<Option<PathBuf>>,
+
+    /// Write Lazaret's own log to FILE instead of standard error.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) log: Option<PathBuf>,
+
+    /// How much of it.
+    #[arg(long, value_enum, default_value_t = LogLevel::Error)]
+    pub(crate) log_level: LogLevel,
+
+    /// Kill the command after so many seconds; the exit status is then 124.
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) time_limit: Option<f64>,
+
+    /// The command and its arguments.
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    pub(crate) argv: Vec<OsString>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PlatformArg {
+    /// The best that this host offers.
+    Auto,
+    /// seccomp traps: needs Linux 5.9 or newer, fast from 6.6 on.
+    Systrap,
+    /// ptrace: works nearly everywhere, slower.
+    Ptrace,
+}
+
+impl PlatformArg {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Systrap => "systrap",
+            Self::Ptrace => "ptrace",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OverlayArg {
+    Memory,
+    None,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+impl LogLevel {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SyscallsArgs {
+    /// As a Markdown table, for the documentation.
+    #[arg(long)]
+    pub(crate) markdown: bool,
+}

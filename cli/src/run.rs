@@ -1,0 +1,31 @@
+//! `lazaret run`: the launcher. Checks what the user asked for, starts the gofer and the sentry,
+//! passes signals and the terminal on, and ends with the command's status.
+
+mod config;
+mod processes;
+mod supervise;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+
+use crate::{args::RunArgs, terminal::Terminal};
+
+/// Runs one sandbox to its end.
+pub(crate) fn run(args: RunArgs) -> Result<ExitCode> {
+    let terminal = Terminal::find();
+    let plan = config::plan(&args, terminal.as_ref())?;
+    // Before anything is started: the children take over the signal mask only as far as they choose.
+    let signals = supervise::catch_signals().context("cannot catch signals")?;
+    let sandbox = processes::start(&plan, &args)?;
+    drop(plan);
+    let limit = args.time_limit.map(std::time::Duration::try_from_secs_f64).transpose();
+    let limit = limit.context("--time-limit takes a number of seconds")?;
+    if let Some(terminal) = &terminal {
+        terminal.make_raw();
+    }
+    let outcome = supervise::until_exit(&sandbox, &signals, terminal.as_ref(), limit);
+    // Raw mode ends before the last words are said.
+    drop(terminal);
+    Ok(supervise::report(outcome))
+}

@@ -1,0 +1,211 @@
+//! From command-line options to the configurations of sentry and gofer, with the errors a user
+//! can act on found here.
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs,
+    os::unix::ffi::{OsStrExt, OsStringExt},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, anyhow, bail};
+use rustix::{fs::Mode, process};
+use sentry::boot::{Config, MountSpec, OverlayMode, RootSpec, Strace};
+
+use crate::{
+    args::{OverlayArg, RunArgs},
+    terminal::Terminal,
+};
+
+/// Everything the two processes need to know.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(crate) sentry: Config,
+    /// Host paths by tree number: what the gofer serves.
+    pub(crate) trees: Vec<Tree>,
+}
+
+/// A host path to be served.
+#[derive(Debug)]
+pub(crate) struct Tree {
+    pub(crate) path: PathBuf,
+    pub(crate) read_only: bool,
+}
+
+/// Checks the options and makes the plan.
+pub(crate) fn plan(args: &RunArgs, terminal: Option<&Terminal>) -> Result<Plan> {
+    let root = args.rootfs.as_deref().unwrap_or(Path::new("/"));
+    let kind = fs::metadata(root).with_context(|| format!("root {}", root.display()))?;
+    if !kind.is_dir() {
+        bail!("root {} is not a directory", root.display());
+    }
+    let mut trees = vec![Tree { path: absolute(root)?, read_only: true }];
+    let mut mounts = Vec::new();
+    for (options, read_only) in [(&args.ro_bind, true), (&args.bind, false)] {
+        for option in options {
+            mounts.push(bind(option, read_only, &mut trees)?);
+        }
+    }
+    for target in &args.tmpfs {
+        mounts.push(MountSpec::Tmpfs { target: inside_path(target.as_ref())? });
+    }
+    // Outer places first, so that none hides another.
+    mounts.sort_by_key(|mount| match mount {
+        MountSpec::Bind { target, .. } | MountSpec::Tmpfs { target } => {
+            target.split(|&byte| byte == b'/').filter(|part| !part.is_empty()).count()
+        }
+    });
+    let (uid, gid, groups) = ids(args.user.as_deref())?;
+    let umask = process::umask(Mode::empty());
+    process::umask(umask);
+    let stdio_open = [
+        rustix::io::fcntl_getfd(rustix::stdio::stdin()).is_ok(),
+        rustix::io::fcntl_getfd(rustix::stdio::stdout()).is_ok(),
+        rustix::io::fcntl_getfd(rustix::stdio::stderr()).is_ok(),
+    ];
+    let sentry = Config {
+        platform: args.platform.name().to_owned(),
+        argv: args.argv.iter().map(|arg| arg.as_bytes().to_vec()).collect(),
+        env: environment(args)?,
+        cwd: cwd(args)?,
+        uid,
+        gid,
+        groups,
+        hostname: args.hostname.clone(),
+        root: RootSpec {
+            tree: 0,
+            overlay: match args.overlay {
+                OverlayArg::Memory => OverlayMode::Memory,
+                OverlayArg::None => OverlayMode::None,
+            },
+        },
+        mounts,
+        umask: umask.bits(),
+        terminal: terminal.map(Terminal::describe),
+        stdio_open,
+        strace: args.strace.as_ref().map(|file| match file {
+            Some(_) => Strace::File,
+            None => Strace::Stderr,
+        }),
+        log_level: args.log_level.name().to_owned(),
+        memory_limit: None,
+        rlimits: rlimits(),
+    };
+    Ok(Plan { sentry, trees })
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    fs::canonicalize(path).with_context(|| path.display().to_string())
+}
+
+/// `SRC[:DEST]`.
+fn bind(option: &OsStr, read_only: bool, trees: &mut Vec<Tree>) -> Result<MountSpec> {
+    let bytes = option.as_bytes();
+    let (source, target) = match bytes.iter().rposition(|&byte| byte == b':') {
+        // A file whose own name has a colon is meant as a whole.
+        Some(at) if !Path::new(option).exists() => (&bytes[..at], Some(&bytes[at + 1..])),
+        _ => (bytes, None),
+    };
+    let source = Path::new(OsStr::from_bytes(source));
+    let kind = fs::metadata(source)
+        .map_err(|error| anyhow!("bind source {}: {error}", source.display()))?;
+    let host = absolute(source)?;
+    let target = match target {
+        Some(target) => inside_path(Path::new(OsStr::from_bytes(target)))?,
+        None => std::path::absolute(source)?.into_os_string().into_vec(),
+    };
+    let tree = u32::try_from(trees.len()).context("too many binds")?;
+    trees.push(Tree { path: host.clone(), read_only });
+    Ok(MountSpec::Bind { tree, source: host, target, read_only, is_dir: kind.is_dir() })
+}
+
+/// A path inside has to be absolute: there is nothing it could be relative to.
+fn inside_path(path: &Path) -> Result<Vec<u8>> {
+    if !path.is_absolute() {
+        bail!("{}: a place inside the sandbox must be an absolute path", path.display());
+    }
+    Ok(path.as_os_str().as_bytes().to_vec())
+}
+
+fn cwd(args: &RunArgs) -> Result<Vec<u8>> {
+    let path = match &args.cwd {
+        Some(path) => path.clone(),
+        // Another root need not have the caller's directory.
+        None if args.rootfs.is_some() => PathBuf::from("/"),
+        None => std::env::current_dir().context("the current directory")?,
+    };
+    inside_path(&path)
+}
+
+fn environment(args: &RunArgs) -> Result<Vec<Vec<u8>>> {
+    let mut vars: Vec<(OsString, OsString)> =
+        if args.clearenv { Vec::new() } else { std::env::vars_os().collect() };
+    for option in &args.env {
+        let bytes = option.as_bytes();
+        let (name, value) = match bytes.iter().position(|&byte| byte == b'=') {
+            Some(0) => bail!("--env {}: no name before the `=`", option.display()),
+            Some(at) => {
+                (OsStr::from_bytes(&bytes[..at]), OsStr::from_bytes(&bytes[at + 1..]).to_owned())
+            }
+            None => match std::env::var_os(option) {
+                Some(value) => (option.as_os_str(), value),
+                None => continue,
+            },
+        };
+        vars.retain(|(known, _)| known != name);
+        vars.push((name.to_owned(), value));
+    }
+    Ok(vars
+        .into_iter()
+        .map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat())
+        .collect())
+}
+
+fn ids(user: Option<&str>) -> Result<(u32, u32, Vec<u32>)> {
+    let Some(user) = user else {
+        let groups = rustix::process::getgroups().unwrap_or_default();
+        return Ok((
+            process::geteuid().as_raw(),
+            process::getegid().as_raw(),
+            groups.into_iter().map(|group| group.as_raw()).collect(),
+        ));
+    };
+    let parse = |text: &str| text.parse::<u32>().map_err(|_| anyhow!("--user takes numbers, as in 1000:1000"));
+    match user.split_once(':') {
+        Some((uid, gid)) => Ok((parse(uid)?, parse(gid)?, Vec::new())),
+        None => {
+            let uid = parse(user)?;
+            Ok((uid, uid, Vec::new()))
+        }
+    }
+}
+
+/// The launcher's limits, which the command inherits.
+fn rlimits() -> Vec<(u32, u64, u64)> {
+    use rustix::process::{Resource, getrlimit};
+    const ALL: [Resource; 16] = [
+        Resource::Cpu,
+        Resource::Fsize,
+        Resource::Data,
+        Resource::Stack,
+        Resource::Core,
+        Resource::Rss,
+        Resource::Nproc,
+        Resource::Nofile,
+        Resource::Memlock,
+        Resource::As,
+        Resource::Locks,
+        Resource::Sigpending,
+        Resource::Msgqueue,
+        Resource::Nice,
+        Resource::Rtprio,
+        Resource::Rttime,
+    ];
+    ALL.iter()
+        .map(|&resource| {
+            let limit = getrlimit(resource);
+            let raw = |value: Option<u64>| value.unwrap_or(u64::MAX);
+            (resource as u32, raw(limit.current), raw(limit.maximum))
+        })
+        .collect()
+}

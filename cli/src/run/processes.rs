@@ -1,0 +1,101 @@
+//! Starts the gofer and the sentry.
+
+use std::{
+    ffi::CString,
+    fs::File,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+};
+
+use anyhow::{Context, Result};
+use platform::host::spawn::{Namespaces, Spawn};
+use rustix::fs::{MemfdFlags, SealFlags};
+
+use super::config::Plan;
+use crate::{args::RunArgs, control, gofer_role, sentry_role};
+
+/// The running processes, as the launcher holds them.
+#[derive(Debug)]
+pub(crate) struct Sandbox {
+    pub(crate) control: OwnedFd,
+    pub(crate) sentry: OwnedFd,
+    pub(crate) gofer: OwnedFd,
+}
+
+/// Starts both; they set themselves up side by side.
+pub(crate) fn start(plan: &Plan, args: &RunArgs) -> Result<Sandbox> {
+    let exe = File::open("/proc/self/exe").context("cannot open the lazaret program itself")?;
+    let null = File::options().read(true).write(true).open("/dev/null").context("/dev/null")?;
+    let (gofer_socket, sentry_gofer_socket) = control::pair()?;
+    let (launcher_end, sentry_end) = control::pair()?;
+    let log = match &args.log {
+        Some(path) => Some(create(path).with_context(|| format!("log file {}", path.display()))?),
+        None => None,
+    };
+    let strace = match &args.strace {
+        Some(Some(path)) => {
+            Some(create(path).with_context(|| format!("strace file {}", path.display()))?)
+        }
+        _ => None,
+    };
+    let std = |open: bool, fd: BorrowedFd<'static>| if open { Some(fd) } else { None };
+    let [stdin, stdout, stderr] = [
+        std(plan.sentry.stdio_open[0], rustix::stdio::stdin()),
+        std(plan.sentry.stdio_open[1], rustix::stdio::stdout()),
+        std(plan.sentry.stdio_open[2], rustix::stdio::stderr()),
+    ]
+    .map(|fd| fd.unwrap_or(null.as_fd()));
+    let log_fd = log.as_ref().map_or(stderr, AsFd::as_fd);
+
+    let gofer_config = config_file(&gofer_role::config(plan))?;
+    let gofer = Spawn {
+        exe: exe.as_fd(),
+        args: vec![c"lazaret".into(), CString::new(gofer_role::NAME)?],
+        fds: vec![null.as_fd(), null.as_fd(), log_fd, gofer_config.as_fd(), gofer_socket.as_fd()],
+        namespaces: Namespaces::empty(),
+        ids: (0, 0),
+    };
+    let gofer = gofer.start().context("cannot start the file server")?;
+
+    let sentry_config = config_file(&plan.sentry)?;
+    let mut sentry = Spawn {
+        exe: exe.as_fd(),
+        args: vec![c"lazaret".into(), CString::new(sentry_role::NAME)?],
+        fds: vec![
+            stdin,
+            stdout,
+            stderr,
+            sentry_config.as_fd(),
+            sentry_gofer_socket.as_fd(),
+            sentry_end.as_fd(),
+            log_fd,
+            strace.as_ref().map_or(null.as_fd(), AsFd::as_fd),
+        ],
+        namespaces: Namespaces::all(),
+        ids: (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()),
+    };
+    // Without namespaces the jail rests on Landlock and seccomp; `doctor` says what that means.
+    let sentry = sentry.start().or_else(|_| {
+        sentry.namespaces = Namespaces::empty();
+        sentry.start()
+    });
+    let sentry = sentry.context("cannot start the application kernel")?;
+    Ok(Sandbox { control: launcher_end, sentry, gofer })
+}
+
+fn create(path: &std::path::Path) -> std::io::Result<File> {
+    File::options().create(true).append(true).open(path)
+}
+
+/// A sealed file with a configuration in it.
+fn config_file(config: &impl serde::Serialize) -> Result<OwnedFd> {
+    let fd = rustix::fs::memfd_create("lazaret-config", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let bytes = serde_json::to_vec(config)?;
+    let mut rest = bytes.as_slice();
+    while !rest.is_empty() {
+        let n = rustix::io::write(&fd, rest)?;
+        rest = rest.get(n..).unwrap_or_default();
+    }
+    rustix::fs::seek(&fd, rustix::fs::SeekFrom::Start(0))?;
+    rustix::fs::fcntl_add_seals(&fd, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+    Ok(fd)
+}

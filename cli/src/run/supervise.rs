@@ -1,0 +1,154 @@
+//! The launcher while the command runs.
+
+use std::{
+    os::fd::AsFd,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use nix::sys::{
+    signal::{SigSet, Signal},
+    signalfd::{SfdFlags, SignalFd},
+};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    net::RecvFlags,
+};
+use sentry::boot::{FromSentry, ToSentry};
+
+use super::processes::Sandbox;
+use crate::{EXIT_FAILED, control, terminal::Terminal};
+
+/// As timeout(1).
+const EXIT_TIME_LIMIT: u8 = 124;
+
+/// How the sandbox ended.
+#[derive(Debug)]
+pub(crate) enum Outcome {
+    Sentry(FromSentry),
+    TimeLimit,
+    /// The sentry went without a word.
+    Lost,
+}
+
+/// Signals that are for the command, as file descriptor.
+pub(crate) fn catch_signals() -> nix::Result<SignalFd> {
+    let mut set = SigSet::empty();
+    for signal in [
+        Signal::SIGHUP,
+        Signal::SIGINT,
+        Signal::SIGQUIT,
+        Signal::SIGTERM,
+        Signal::SIGUSR1,
+        Signal::SIGUSR2,
+        Signal::SIGALRM,
+        Signal::SIGWINCH,
+        Signal::SIGCONT,
+    ] {
+        set.add(signal);
+    }
+    set.thread_block()?;
+    SignalFd::with_flags(&set, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+}
+
+/// Serves the sandbox until it ends, or `limit` has passed.
+pub(crate) fn until_exit(
+    sandbox: &Sandbox,
+    signals: &SignalFd,
+    terminal: Option<&Terminal>,
+    limit: Option<Duration>,
+) -> Outcome {
+    let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
+    let outcome = loop {
+        let mut fds = [
+            PollFd::new(&sandbox.control, PollFlags::IN),
+            PollFd::new(signals, PollFlags::IN),
+            PollFd::new(&sandbox.sentry, PollFlags::IN),
+        ];
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        if left.is_some_and(|left| left.is_zero()) {
+            break Outcome::TimeLimit;
+        }
+        let timeout = left.and_then(|left| Timespec::try_from(left).ok());
+        if poll(&mut fds, timeout.as_ref()).is_err() {
+            continue;
+        }
+        let [from_sentry, signal, gone] = fds.map(|fd| !fd.revents().is_empty());
+        if from_sentry {
+            match control::receive(&sandbox.control, RecvFlags::DONTWAIT) {
+                Some(FromSentry::Stopped) => suspend(sandbox, terminal),
+                Some(message) => break Outcome::Sentry(message),
+                None => break Outcome::Lost,
+            }
+        } else if gone {
+            break Outcome::Lost;
+        }
+        if signal {
+            pass_signals(sandbox, signals, terminal);
+        }
+    };
+    end(sandbox);
+    outcome
+}
+
+fn pass_signals(sandbox: &Sandbox, signals: &SignalFd, terminal: Option<&Terminal>) {
+    while let Ok(Some(info)) = signals.read_signal() {
+        let number = info.ssi_signo as i32;
+        match terminal {
+            Some(terminal) if number == Signal::SIGWINCH as i32 => {
+                let (rows, columns) = terminal.size();
+                control::send(&sandbox.control, &ToSentry::Resize { rows, columns });
+            }
+            _ => control::send(&sandbox.control, &ToSentry::Signal(number)),
+        }
+    }
+}
+
+/// The command stopped and its terminal is ours: stop too, so that the user's shell takes over.
+fn suspend(sandbox: &Sandbox, terminal: Option<&Terminal>) {
+    if let Some(terminal) = terminal {
+        terminal.restore();
+    }
+    let _ = nix::sys::signal::raise(Signal::SIGSTOP);
+    if let Some(terminal) = terminal {
+        terminal.make_raw();
+        let (rows, columns) = terminal.size();
+        control::send(&sandbox.control, &ToSentry::Resize { rows, columns });
+    }
+    control::send(&sandbox.control, &ToSentry::Continue);
+}
+
+/// Ends what still runs, and waits until it is gone.
+fn end(sandbox: &Sandbox) {
+    for process in [&sandbox.sentry, &sandbox.gofer] {
+        let _ = rustix::process::pidfd_send_signal(process.as_fd(), rustix::process::Signal::KILL);
+    }
+    for process in [&sandbox.sentry, &sandbox.gofer] {
+        let wait = rustix::process::WaitId::PidFd(process.as_fd());
+        let _ = rustix::io::retry_on_intr(|| {
+            rustix::process::waitid(wait.clone(), rustix::process::WaitIdOptions::EXITED)
+        });
+    }
+}
+
+/// The launcher's own exit status, and what there is to say.
+pub(crate) fn report(outcome: Outcome) -> ExitCode {
+    match outcome {
+        Outcome::Sentry(FromSentry::Exited { code }) => (code as u8).into(),
+        Outcome::Sentry(FromSentry::Signaled { signal }) => (128_u8.wrapping_add(signal as u8)).into(),
+        Outcome::Sentry(FromSentry::Failed { status, message }) => {
+            eprintln!("lazaret: {message}");
+            (status as u8).into()
+        }
+        Outcome::TimeLimit => {
+            eprintln!("lazaret: the command was killed: out of time (--time-limit)");
+            EXIT_TIME_LIMIT.into()
+        }
+        Outcome::Sentry(FromSentry::Stopped) | Outcome::Lost => {
+            eprintln!(
+                "lazaret: the application kernel ended unexpectedly; run with --log-level debug to see why"
+            );
+            EXIT_FAILED.into()
+        }
+    }
+}
