@@ -10,6 +10,7 @@ mod args;
 mod control;
 mod doctor;
 mod gofer_role;
+mod jail;
 mod run;
 mod sentry_role;
 mod syscalls;

@@ -1,7 +1,7 @@
 //! `lazaret run`: the launcher. Checks what the user asked for, starts the gofer and the sentry,
 //! passes signals and the terminal on, and ends with the command's status.
 
-mod config;
+pub(crate) mod config;
 mod processes;
 mod supervise;
 

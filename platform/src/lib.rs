@@ -167,3 +167,20 @@ pub trait Kick: Send + Sync + fmt::Debug {
     /// Makes `switch` return.
     fn kick(&self);
 }
+
+/// Which platform to use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PlatformKind {
+    /// The best that works on this host.
+    Auto,
+    Systrap,
+    Ptrace,
+}
+
+/// Makes the sandbox's platform. To be called once, while the process has a single thread.
+pub fn create(
+    kind: PlatformKind,
+    _memory: Arc<memory::MemoryFile>,
+) -> Result<Arc<dyn Platform>, PlatformError> {
+    Err(PlatformError::Unsupported(format!("{kind:?} is not there yet")))
+}

@@ -163,7 +163,7 @@ fn environment(args: &RunArgs) -> Result<Vec<Vec<u8>>> {
 
 fn ids(user: Option<&str>) -> Result<(u32, u32, Vec<u32>)> {
     let Some(user) = user else {
-        let groups = rustix::process::getgroups().unwrap_or_default();
+        let groups = process::getgroups().unwrap_or_default();
         return Ok((
             process::geteuid().as_raw(),
             process::getegid().as_raw(),

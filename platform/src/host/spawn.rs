@@ -80,6 +80,11 @@ impl Spawn<'_> {
         }
         // SAFETY: plain system calls on values prepared before; no memory is shared with the parent.
         unsafe {
+            // Neither blocked nor ignored signals are passed on.
+            let mut none = std::mem::zeroed::<libc::sigset_t>();
+            libc::sigemptyset(&mut none);
+            libc::sigprocmask(libc::SIG_SETMASK, &none, ptr::null_mut());
+            libc::signal(libc::SIGPIPE, libc::SIG_DFL);
             libc::setsid();
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
             // Out of the way of the targets first, then into place.

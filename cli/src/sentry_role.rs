@@ -1,0 +1,87 @@
+//! The sentry process: `lazaret` executed again as the application kernel.
+
+use std::{
+    fs::File,
+    io::Read,
+    os::fd::{AsRawFd, OwnedFd},
+    process::ExitCode,
+    sync::Arc,
+};
+
+use anyhow::{Context, Result, anyhow};
+use platform::{PlatformKind, host::spawn::take_inherited_fd, memory::MemoryFile};
+use sentry::boot::{self, Config, FromSentry};
+use tracing_subscriber::{EnvFilter, fmt::writer::BoxMakeWriter};
+
+use crate::{EXIT_FAILED, control, jail};
+
+/// The hidden sub-command.
+pub(crate) const NAME: &str = "internal-sentry";
+
+const CONFIG: i32 = 3;
+const GOFER: i32 = 4;
+const CONTROL: i32 = 5;
+const LOG: i32 = 6;
+const STRACE: i32 = 7;
+
+/// See `run::processes` for the descriptors.
+pub(crate) fn main() -> ExitCode {
+    let Some(control) = take_inherited_fd(CONTROL) else {
+        eprintln!("lazaret: this sub-command is started by `lazaret run` only");
+        return EXIT_FAILED.into();
+    };
+    let control = Arc::new(control);
+    let message = serve(&control).unwrap_or_else(|error| FromSentry::Failed {
+        status: EXIT_FAILED.into(),
+        message: format!("{error:#}"),
+    });
+    control::send(&*control, &message);
+    // Without running destructors: tasks may still be at work, and die with the process.
+    std::process::exit(0)
+}
+
+/// A configuration, from an inherited descriptor.
+pub(crate) fn read_config<T: serde::de::DeserializeOwned>(fd: i32) -> Result<T> {
+    let mut bytes = Vec::new();
+    File::from(inherited(fd)?).read_to_end(&mut bytes).context("cannot read the configuration")?;
+    serde_json::from_slice(&bytes).context("cannot understand the configuration")
+}
+
+fn inherited(fd: i32) -> Result<OwnedFd> {
+    take_inherited_fd(fd).ok_or_else(|| anyhow!("descriptor {fd} was not passed"))
+}
+
+fn serve(control: &Arc<OwnedFd>) -> Result<FromSentry> {
+    let config: Config = read_config(CONFIG)?;
+    log_to(inherited(LOG)?, &config.log_level);
+    let gofer = inherited(GOFER)?;
+    let strace = inherited(STRACE)?;
+    let stdio = [inherited(0)?, inherited(1)?, inherited(2)?];
+    platform::host::raise_open_files();
+
+    let memory = Arc::new(MemoryFile::new(config.memory_limit).context("cannot make the memory file")?);
+    let kind = match config.platform.as_str() {
+        "systrap" => PlatformKind::Systrap,
+        "ptrace" => PlatformKind::Ptrace,
+        _ => PlatformKind::Auto,
+    };
+    // While there is one thread only: the platform clones its first stub process from this one.
+    let platform = platform::create(kind, memory.clone()).context("cannot use this platform")?;
+    let rung = jail::enter();
+    tracing::debug!(platform = platform.name(), jail = ?rung, control = control.as_raw_fd(), "set up");
+    let sandbox = boot::Sandbox { config, platform, memory, gofer, control: control.clone(), strace, stdio };
+    Ok(boot::run(sandbox))
+}
+
+/// Everything Lazaret itself has to say goes to `fd`.
+#[expect(clippy::disallowed_types, reason = "tracing-subscriber takes a standard mutex as a writer")]
+fn log_to(fd: OwnedFd, level: &str) {
+    let filter = EnvFilter::new(level);
+    let writer = BoxMakeWriter::new(std::sync::Mutex::new(File::from(fd)));
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(writer)
+        .with_ansi(false)
+        .with_target(false)
+        .try_init();
+}
