@@ -96,7 +96,12 @@ pub(crate) struct RunArgs {
     pub(crate) time_limit: Option<f64>,
 
     /// The command and its arguments.
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "CMD"
+    )]
     pub(crate) argv: Vec<OsString>,
 }
 

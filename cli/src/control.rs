@@ -11,13 +11,8 @@ const MAX_PACKET: usize = 16 << 10;
 
 /// The two ends of a control channel.
 pub(crate) fn pair() -> Result<(OwnedFd, OwnedFd)> {
-    rustix::net::socketpair(
-        AddressFamily::UNIX,
-        SocketType::SEQPACKET,
-        SocketFlags::CLOEXEC,
-        None,
-    )
-    .context("cannot make a control socket")
+    rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+        .context("cannot make a control socket")
 }
 
 /// Sends one message; a peer that is gone is no error here.

@@ -17,7 +17,9 @@ pub(crate) struct GoferConfig {
 
 /// The configuration for a plan.
 pub(crate) fn config(plan: &Plan) -> GoferConfig {
-    GoferConfig { trees: plan.trees.iter().map(|tree| (tree.path.clone(), tree.read_only)).collect() }
+    GoferConfig {
+        trees: plan.trees.iter().map(|tree| (tree.path.clone(), tree.read_only)).collect(),
+    }
 }
 
 /// Descriptor 3 holds the configuration, 4 is the socket to the sentry.

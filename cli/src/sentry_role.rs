@@ -59,7 +59,8 @@ fn serve(control: &Arc<OwnedFd>) -> Result<FromSentry> {
     let stdio = [inherited(0)?, inherited(1)?, inherited(2)?];
     platform::host::raise_open_files();
 
-    let memory = Arc::new(MemoryFile::new(config.memory_limit).context("cannot make the memory file")?);
+    let memory =
+        Arc::new(MemoryFile::new(config.memory_limit).context("cannot make the memory file")?);
     let kind = match config.platform.as_str() {
         "systrap" => PlatformKind::Systrap,
         "ptrace" => PlatformKind::Ptrace,
@@ -69,12 +70,16 @@ fn serve(control: &Arc<OwnedFd>) -> Result<FromSentry> {
     let platform = platform::create(kind, memory.clone()).context("cannot use this platform")?;
     let rung = jail::enter();
     tracing::debug!(platform = platform.name(), jail = ?rung, control = control.as_raw_fd(), "set up");
-    let sandbox = boot::Sandbox { config, platform, memory, gofer, control: control.clone(), strace, stdio };
+    let sandbox =
+        boot::Sandbox { config, platform, memory, gofer, control: control.clone(), strace, stdio };
     Ok(boot::run(sandbox))
 }
 
 /// Everything Lazaret itself has to say goes to `fd`.
-#[expect(clippy::disallowed_types, reason = "tracing-subscriber takes a standard mutex as a writer")]
+#[expect(
+    clippy::disallowed_types,
+    reason = "tracing-subscriber takes a standard mutex as a writer"
+)]
 fn log_to(fd: OwnedFd, level: &str) {
     let filter = EnvFilter::new(level);
     let writer = BoxMakeWriter::new(std::sync::Mutex::new(File::from(fd)));

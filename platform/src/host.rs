@@ -1,11 +1,11 @@
 //! What the crates that hold no `unsafe` need from the host: parking a thread, I/O
 //! straight to and from guest memory, clocks, random bytes, limits.
 
-pub mod spawn;
 mod clock;
 mod io;
 mod limits;
 mod parker;
+pub mod spawn;
 
 pub use clock::{
     clock_monotonic_ns, clock_monotonic_raw_ns, clock_realtime_ns, clock_thread_cpu_ns,

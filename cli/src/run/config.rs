@@ -170,7 +170,9 @@ fn ids(user: Option<&str>) -> Result<(u32, u32, Vec<u32>)> {
             groups.into_iter().map(|group| group.as_raw()).collect(),
         ));
     };
-    let parse = |text: &str| text.parse::<u32>().map_err(|_| anyhow!("--user takes numbers, as in 1000:1000"));
+    let parse = |text: &str| {
+        text.parse::<u32>().map_err(|_| anyhow!("--user takes numbers, as in 1000:1000"))
+    };
     match user.split_once(':') {
         Some((uid, gid)) => Ok((parse(uid)?, parse(gid)?, Vec::new())),
         None => {

@@ -88,7 +88,10 @@ fn create(path: &std::path::Path) -> std::io::Result<File> {
 
 /// A sealed file with a configuration in it.
 fn config_file(config: &impl serde::Serialize) -> Result<OwnedFd> {
-    let fd = rustix::fs::memfd_create("lazaret-config", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
+    let fd = rustix::fs::memfd_create(
+        "lazaret-config",
+        MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING,
+    )?;
     let bytes = serde_json::to_vec(config)?;
     let mut rest = bytes.as_slice();
     while !rest.is_empty() {
@@ -96,6 +99,9 @@ fn config_file(config: &impl serde::Serialize) -> Result<OwnedFd> {
         rest = rest.get(n..).unwrap_or_default();
     }
     rustix::fs::seek(&fd, rustix::fs::SeekFrom::Start(0))?;
-    rustix::fs::fcntl_add_seals(&fd, SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL)?;
+    rustix::fs::fcntl_add_seals(
+        &fd,
+        SealFlags::WRITE | SealFlags::GROW | SealFlags::SHRINK | SealFlags::SEAL,
+    )?;
     Ok(fd)
 }

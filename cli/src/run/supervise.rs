@@ -135,7 +135,9 @@ fn end(sandbox: &Sandbox) {
 pub(crate) fn report(outcome: Outcome) -> ExitCode {
     match outcome {
         Outcome::Sentry(FromSentry::Exited { code }) => (code as u8).into(),
-        Outcome::Sentry(FromSentry::Signaled { signal }) => (128_u8.wrapping_add(signal as u8)).into(),
+        Outcome::Sentry(FromSentry::Signaled { signal }) => {
+            (128_u8.wrapping_add(signal as u8)).into()
+        }
         Outcome::Sentry(FromSentry::Failed { status, message }) => {
             eprintln!("lazaret: {message}");
             (status as u8).into()
