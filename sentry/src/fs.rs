@@ -1,1 +1,4 @@
 //! The file systems, each an implementation of the traits in `vfs`.
+
+pub mod dev;
+pub mod pseudo;

@@ -21,5 +21,6 @@ pub use inode::{
     AccessMask, Creation, DirOps, FileSystem, FileType, Inode, Link, Metadata, RenameFlags,
     SetAttr, StatFs, TimeSpec, TimeUpdate, XattrSetMode,
 };
+pub(crate) use inode::check_mode;
 pub use io::{IoDst, IoSrc, UserIovecs};
 pub use mount::{Mount, VfsPath};
