@@ -17,10 +17,10 @@ pub use dentry::Dentry;
 pub use fd_table::{FdEntry, FdTable};
 pub use file_description::{CloseWatcher, FileDescription, StatusFlags};
 pub use file_ops::{DirEntry, DirSink, FileOps, Mappable, SeekFrom};
+pub(crate) use inode::check_mode;
 pub use inode::{
     AccessMask, Creation, DirOps, FileSystem, FileType, Inode, Link, Metadata, RenameFlags,
     SetAttr, StatFs, TimeSpec, TimeUpdate, XattrSetMode,
 };
-pub(crate) use inode::check_mode;
 pub use io::{IoDst, IoSrc, UserIovecs};
 pub use mount::{Mount, VfsPath};

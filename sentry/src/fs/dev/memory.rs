@@ -94,4 +94,3 @@ impl FileOps for Full {
     }
     seeks_to_zero!();
 }
-

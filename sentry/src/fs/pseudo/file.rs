@@ -6,11 +6,10 @@ use ranked_sync::Mutex;
 
 use super::Attr;
 use crate::{
-    Errno, SysResult, err, lock_order,
+    Errno, SysResult, err,
     kernel::Credentials,
-    vfs::{
-        AccessMask, FileDescription, FileOps, Inode, IoDst, IoSrc, Metadata, SetAttr, VfsPath,
-    },
+    lock_order,
+    vfs::{AccessMask, FileDescription, FileOps, Inode, IoDst, IoSrc, Metadata, SetAttr, VfsPath},
 };
 
 /// Most bytes taken by one write to a pseudo file: a page, as in sysfs and sysctl.

@@ -5,7 +5,9 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use super::{Attr, Content, Entries, FixedEntries, Generated, LinkSource, PseudoDir, PseudoFile, PseudoLink};
+use super::{
+    Attr, Content, Entries, FixedEntries, Generated, LinkSource, PseudoDir, PseudoFile, PseudoLink,
+};
 use crate::{
     SysResult,
     vfs::{FileType, Inode, StatFs},
