@@ -18,6 +18,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -204,6 +205,19 @@ static UNUSED void need_root(void)
 {
 	if (geteuid() != 0)
 		skip("needs root");
+}
+
+/* Goes on without privileges; the case's directory is then the new user's. */
+static UNUSED void be_ordinary(void)
+{
+	enum { NOBODY = 65534 };
+	if (geteuid() != 0)
+		return;
+	if (case_dir[0])
+		expect_ok(chown(case_dir, NOBODY, NOBODY));
+	expect_ok(syscall(SYS_setgroups, 0, NULL));
+	expect_ok(setresgid(NOBODY, NOBODY, NOBODY));
+	expect_ok(setresuid(NOBODY, NOBODY, NOBODY));
 }
 
 /* Effective capability `number`, without which a case may have to be skipped. */
