@@ -2,6 +2,7 @@
 //! straight to and from guest memory, clocks, random bytes, limits.
 
 mod clock;
+mod file;
 mod io;
 mod limits;
 mod parker;
@@ -10,6 +11,7 @@ pub mod spawn;
 pub use clock::{
     clock_monotonic_ns, clock_monotonic_raw_ns, clock_realtime_ns, clock_thread_cpu_ns,
 };
+pub use file::{allocate, file_size, seek_data, seek_hole, sync_file};
 pub use io::{preadv, pwritev, readv, writev};
 pub use limits::{cpu_count, fill_random, raise_open_files};
 pub use parker::Parker;

@@ -326,6 +326,14 @@ pub trait DirOps {
     ) -> SysResult<()> {
         err!(EPERM)
     }
+
+    /// `inode` was moved by [`Self::rename`] from this directory to `new_name` in `new_dir`; for file
+    /// systems whose inodes know their names.
+    fn renamed(&self, _inode: &Arc<dyn Inode>, _new_dir: &Arc<dyn Inode>, _new_name: &[u8]) {}
+
+    /// These names will be looked up next, one below the other, starting in this directory: a hint for
+    /// file systems which can ask for all with one request.
+    fn prefetch(&self, _names: &[&[u8]]) {}
 }
 
 /// The usual permission rule (path_resolution(7), `generic_permission` in `fs/namei.c`).

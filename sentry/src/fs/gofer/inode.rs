@@ -1,0 +1,282 @@
+//! One host file.
+
+use std::{
+    any::Any,
+    fmt,
+    os::fd::OwnedFd,
+    sync::{Arc, OnceLock, Weak},
+};
+
+use gofer_wire::{Attr, Device, OpenFlags, OpenHow, TreePathBuf};
+use ranked_sync::Mutex;
+
+use super::{
+    Tree, convert,
+    dir::{GoferDirFile, Listing, Prefetched},
+    file::GoferFile,
+};
+use crate::{
+    Errno, SysResult, err, lock_order,
+    vfs::{DirOps, FileOps, FileType, Inode, Metadata, SetAttr, VfsPath, XattrSetMode},
+};
+
+/// A host file or directory. Nothing is open on its account but, for a while, a read descriptor.
+pub(super) struct GoferInode {
+    this: Weak<GoferInode>,
+    pub(super) tree: Arc<Tree>,
+    root_dev: Device,
+    /// Where it is: parent and name; `None` for the root. Changed by renames.
+    place: Mutex<lock_order::Leaf, Option<(Arc<GoferInode>, Vec<u8>)>>,
+    /// As last seen.
+    attr: Mutex<lock_order::Leaf, Attr>,
+    target: OnceLock<Vec<u8>>,
+    /// Opened for reading before, and likely again.
+    read_file: OnceLock<Arc<OwnedFd>>,
+    pub(super) listing: Mutex<lock_order::Leaf, Option<Arc<Listing>>>,
+    pub(super) prefetched: Mutex<lock_order::Leaf, Option<Prefetched>>,
+    /// The guest's own fifo or socket of that place; host ones are never opened.
+    pub(super) bound: OnceLock<Arc<dyn Any + Send + Sync>>,
+}
+
+impl GoferInode {
+    pub(super) fn root(tree: Arc<Tree>, attr: Attr) -> Arc<Self> {
+        Self::new(tree, attr.dev, None, attr)
+    }
+
+    /// The entry `name` of this directory.
+    pub(super) fn child(self: &Arc<Self>, name: &[u8], attr: Attr) -> Arc<Self> {
+        let place = Some((self.clone(), name.to_vec()));
+        Self::new(self.tree.clone(), self.root_dev, place, attr)
+    }
+
+    fn new(
+        tree: Arc<Tree>,
+        root_dev: Device,
+        place: Option<(Arc<Self>, Vec<u8>)>,
+        attr: Attr,
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self {
+            this: this.clone(),
+            tree,
+            root_dev,
+            place: Mutex::new(place),
+            attr: Mutex::new(attr),
+            target: OnceLock::new(),
+            read_file: OnceLock::new(),
+            listing: Mutex::new(None),
+            prefetched: Mutex::new(None),
+            bound: OnceLock::new(),
+        })
+    }
+
+    /// The `Arc` it lives in, for children to hold.
+    pub(super) fn strong(&self) -> SysResult<Arc<Self>> {
+        self.this.upgrade().ok_or(Errno::ESTALE.into())
+    }
+
+    /// Its path in the tree, now.
+    pub(super) fn path(&self) -> SysResult<TreePathBuf> {
+        let mut names = Vec::new();
+        let mut at = self.place.lock().clone();
+        while let Some((parent, name)) = at {
+            names.push(name);
+            at = parent.place.lock().clone();
+        }
+        Ok(TreePathBuf::from_names(names.iter().rev().map(Vec::as_slice))?)
+    }
+
+    /// For `..`: the parent's number, the root's own at the root.
+    pub(super) fn parent_ino(&self) -> u64 {
+        let parent = self.place.lock().as_ref().map(|(parent, _)| parent.clone());
+        parent.map_or(self.cached_attr().ino, |parent| parent.cached_attr().ino)
+    }
+
+    /// It was renamed in the sandbox.
+    pub(super) fn moved_to(&self, parent: &Arc<Self>, name: &[u8]) {
+        let before = self.place.lock().replace((parent.clone(), name.to_vec()));
+        drop(before);
+    }
+
+    pub(super) fn set_target(&self, target: Vec<u8>) {
+        let _ = self.target.set(target);
+    }
+
+    /// Attributes as the gofer told them just now.
+    pub(super) fn saw(&self, attr: Attr) {
+        *self.attr.lock() = attr;
+    }
+
+    pub(super) fn cached_attr(&self) -> Attr {
+        *self.attr.lock()
+    }
+
+    /// Attributes that hold: as seen once in an immutable tree, asked again elsewhere.
+    fn attr(&self) -> SysResult<Attr> {
+        if !self.tree.immutable {
+            let path = self.path()?;
+            let attr = self.tree.client.get_attr(self.tree.place(path.as_path()))?;
+            self.saw(attr);
+        }
+        Ok(self.cached_attr())
+    }
+
+    pub(super) fn file_type(&self) -> Option<FileType> {
+        convert::kind(self.cached_attr().file_type())
+    }
+
+    /// A descriptor for reading; kept for the next time where that is safe.
+    pub(super) fn open_for_reading(&self) -> SysResult<Arc<OwnedFd>> {
+        if let Some(file) = self.read_file.get() {
+            return Ok(file.clone());
+        }
+        let file = self.open_file(OpenHow::READ)?;
+        self.keep(&file);
+        Ok(file)
+    }
+
+    /// Keeps a read descriptor for later opens, in an immutable tree and within the limit.
+    pub(super) fn keep(&self, file: &Arc<OwnedFd>) {
+        if self.tree.immutable
+            && self.tree.keep_file()
+            && self.read_file.set(file.clone()).is_err()
+        {
+            self.tree.unkeep_file();
+        }
+    }
+
+    fn open_file(&self, how: OpenHow) -> SysResult<Arc<OwnedFd>> {
+        let path = self.path()?;
+        let opened = self.tree.client.open(self.tree.place(path.as_path()), how)?;
+        self.saw(opened.attr);
+        Ok(Arc::new(opened.file))
+    }
+
+    fn open_regular(self: Arc<Self>, flags: u32) -> SysResult<Box<dyn FileOps>> {
+        let access = flags & libc::O_ACCMODE as u32;
+        // Truncation was done through `set_attr`.
+        let (file, writable) = if access == libc::O_RDONLY as u32 {
+            (self.open_for_reading()?, false)
+        } else {
+            // Always readable too: a shared mapping of it needs that, and the sentry reads through it.
+            let read_write = OpenHow { flags: open_flags(flags), ..OpenHow::READ_WRITE };
+            let write = OpenHow { flags: open_flags(flags), ..OpenHow::WRITE };
+            let file = match self.open_file(read_write) {
+                Err(error) if error.errno() == Errno::EACCES => self.open_file(write)?,
+                result => result?,
+            };
+            (file, true)
+        };
+        Ok(Box::new(GoferFile::new(self, file, writable)))
+    }
+}
+
+fn open_flags(flags: u32) -> OpenFlags {
+    let mut out = OpenFlags::empty();
+    for (bit, flag) in [
+        (libc::O_SYNC, OpenFlags::SYNC),
+        (libc::O_DSYNC, OpenFlags::DATA_SYNC),
+        (libc::O_DIRECT, OpenFlags::DIRECT),
+    ] {
+        if flags & bit as u32 == bit as u32 {
+            out |= flag;
+        }
+    }
+    out
+}
+
+impl Inode for GoferInode {
+    fn metadata(&self) -> SysResult<Metadata> {
+        Ok(convert::metadata(&self.attr()?, self.tree.dev, self.root_dev))
+    }
+
+    fn set_attr(&self, change: &SetAttr) -> SysResult<()> {
+        let path = self.path()?;
+        let place = self.tree.place(path.as_path());
+        self.saw(self.tree.client.set_attr(place, &convert::set_attr(change))?);
+        Ok(())
+    }
+
+    fn open(self: Arc<Self>, _path: &VfsPath, flags: u32) -> SysResult<Box<dyn FileOps>> {
+        match self.file_type() {
+            Some(FileType::Regular) => self.open_regular(flags),
+            Some(FileType::Directory) => Ok(Box::new(GoferDirFile::new(self))),
+            Some(FileType::Symlink) => err!(ELOOP),
+            // Host devices, fifos and sockets are not reachable through files.
+            _ => err!(ENXIO),
+        }
+    }
+
+    fn as_dir(&self) -> Option<&dyn DirOps> {
+        (self.file_type() == Some(FileType::Directory)).then_some(self)
+    }
+
+    fn read_link(&self) -> SysResult<Vec<u8>> {
+        if self.file_type() != Some(FileType::Symlink) {
+            return err!(EINVAL);
+        }
+        if self.tree.immutable
+            && let Some(target) = self.target.get()
+        {
+            return Ok(target.clone());
+        }
+        let path = self.path()?;
+        let target = self.tree.client.read_link(self.tree.place(path.as_path()))?;
+        self.set_target(target.clone());
+        Ok(target)
+    }
+
+    fn get_xattr(&self, name: &[u8]) -> SysResult<Vec<u8>> {
+        let path = self.path()?;
+        Ok(self.tree.client.get_xattr(self.tree.place(path.as_path()), name)?)
+    }
+
+    fn set_xattr(&self, name: &[u8], value: &[u8], mode: XattrSetMode) -> SysResult<()> {
+        let flags = match mode {
+            XattrSetMode::Any => 0,
+            XattrSetMode::Create => libc::XATTR_CREATE as u32,
+            XattrSetMode::Replace => libc::XATTR_REPLACE as u32,
+        };
+        let path = self.path()?;
+        Ok(self.tree.client.set_xattr(self.tree.place(path.as_path()), name, value, flags)?)
+    }
+
+    fn list_xattr(&self) -> SysResult<Vec<u8>> {
+        let path = self.path()?;
+        match self.tree.client.list_xattr(self.tree.place(path.as_path())) {
+            Err(Errno::EOPNOTSUPP) => Ok(Vec::new()),
+            result => Ok(result?),
+        }
+    }
+
+    fn remove_xattr(&self, name: &[u8]) -> SysResult<()> {
+        let path = self.path()?;
+        Ok(self.tree.client.remove_xattr(self.tree.place(path.as_path()), name)?)
+    }
+
+    fn bound_socket(&self) -> Option<Arc<dyn Any + Send + Sync>> {
+        self.bound.get().cloned()
+    }
+}
+
+impl Drop for GoferInode {
+    fn drop(&mut self) {
+        if self.read_file.get().is_some() {
+            self.tree.unkeep_file();
+        }
+        // A chain of 100,000 parents must not be dropped by recursion.
+        let mut next = self.place.get_mut().take().map(|(parent, _)| parent);
+        while let Some(parent) = next {
+            let Some(mut last) = Arc::into_inner(parent) else { break };
+            next = last.place.get_mut().take().map(|(parent, _)| parent);
+        }
+    }
+}
+
+impl fmt::Debug for GoferInode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &*self.place.lock() {
+            Some((_, name)) => write!(f, "gofer:{}", String::from_utf8_lossy(name)),
+            None => f.write_str("gofer:/"),
+        }
+    }
+}
