@@ -1,5 +1,5 @@
 //! The file systems, each an implementation of the traits in `vfs`.
 
 pub mod dev;
-pub mod pseudo;
 pub mod gofer;
+pub mod pseudo;

@@ -29,7 +29,8 @@ pub(super) struct Listing {
 
 impl Listing {
     fn new(entries: Vec<gofer_wire::DirEntry>) -> Self {
-        let by_name = entries.iter().enumerate().map(|(at, entry)| (entry.name.clone(), at)).collect();
+        let by_name =
+            entries.iter().enumerate().map(|(at, entry)| (entry.name.clone(), at)).collect();
         Self { entries, by_name }
     }
 }
@@ -265,12 +266,7 @@ impl DirOps for GoferInode {
         }
     }
 
-    fn renamed(
-        &self,
-        inode: &Arc<dyn Inode>,
-        new_dir: &Arc<dyn Inode>,
-        new_name: &[u8],
-    ) {
+    fn renamed(&self, inode: &Arc<dyn Inode>, new_dir: &Arc<dyn Inode>, new_name: &[u8]) {
         if let (Ok(inode), Ok(dir)) = (ours(inode), ours(new_dir)) {
             inode.moved_to(&dir, new_name);
         }

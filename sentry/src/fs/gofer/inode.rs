@@ -136,9 +136,7 @@ impl GoferInode {
 
     /// Keeps a read descriptor for later opens, in an immutable tree and within the limit.
     pub(super) fn keep(&self, file: &Arc<OwnedFd>) {
-        if self.tree.immutable
-            && self.tree.keep_file()
-            && self.read_file.set(file.clone()).is_err()
+        if self.tree.immutable && self.tree.keep_file() && self.read_file.set(file.clone()).is_err()
         {
             self.tree.unkeep_file();
         }
