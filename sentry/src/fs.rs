@@ -1,5 +1,9 @@
 //! The file systems, each an implementation of the traits in `vfs`.
 
+pub mod anon;
 pub mod dev;
+pub mod epoll;
+pub mod eventfd;
 pub mod gofer;
+pub mod pipe;
 pub mod pseudo;

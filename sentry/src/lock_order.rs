@@ -14,6 +14,10 @@ lock_order! {
     /// A file description's position. Held for the whole of a read, write or getdents that uses
     /// it, so all else may be taken below it (reading a file of /proc takes almost anything).
     FileOffset,
+    /// One epoll set at a time is put into another.
+    EpollNesting,
+    /// The scan of an epoll set's ready list, which polls files (outer set before inner).
+    EpollScan,
     /// The set of mounts, and the mount tree.
     MountTree,
     /// One rename at a time moves dentries between directories.
@@ -38,7 +42,7 @@ lock_order! {
     Timers,
     /// The fd table of a process.
     FdTable,
-    /// epoll: the ready list and interest list (outer epoll before inner).
+    /// epoll: the interest list.
     Epoll,
     /// Record locks and leases of an inode.
     FileLocks,

@@ -6,7 +6,15 @@
 
 mod args;
 mod dispatch;
+mod epoll;
+mod eventfd;
+mod install;
+mod pipe;
+mod poll;
+mod select;
 pub mod table;
+mod timeout;
+mod wait_mask;
 
 pub use args::{ArgKind, FromArg, Outcome};
 pub use dispatch::{Entry, Handler, Support, SyscallFn};

@@ -8,5 +8,6 @@
 #![forbid(unsafe_code)]
 
 mod errno;
+pub mod event;
 
 pub use errno::Errno;

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use ranked_sync::Mutex;
 use platform::{Platform, memory::MemoryFile};
 
-use crate::time::Clocks;
+use crate::{lock_order, time::Clocks};
 
 /// One sandbox.
 #[derive(Debug)]
@@ -12,12 +13,15 @@ pub struct Kernel {
     platform: Arc<dyn Platform>,
     memory: Arc<MemoryFile>,
     pub clocks: Clocks,
+    /// Held while an epoll set is put into another one, so that two such changes cannot
+    /// make a circle together.
+    pub epoll_nesting: Mutex<lock_order::EpollNesting, ()>,
 }
 
 impl Kernel {
     /// A kernel with no task and no file system yet.
     pub fn new(platform: Arc<dyn Platform>, memory: Arc<MemoryFile>) -> Arc<Self> {
-        Arc::new(Self { platform, memory, clocks: Clocks::new() })
+        Arc::new(Self { platform, memory, clocks: Clocks::new(), epoll_nesting: Mutex::new(()) })
     }
 
     pub fn platform(&self) -> &Arc<dyn Platform> {

@@ -4,7 +4,8 @@
 //! yet: `ENOSYS`, logged once.
 
 use super::{
-    Entry, Handler, Support,
+    Entry, Handler,
+    Support::{self, Full},
     dispatch::{kinds, syscall_table},
 };
 
@@ -29,7 +30,7 @@ static X86_64: [Option<Entry>; TABLE_SIZE] = const { syscall_table! {
     4   stat;
     5   fstat;
     6   lstat;
-    7   poll;
+    7   poll => super::poll::sys_poll, Full;
     8   lseek;
     9   mmap;
     10  mprotect;
@@ -44,8 +45,8 @@ static X86_64: [Option<Entry>; TABLE_SIZE] = const { syscall_table! {
     19  readv;
     20  writev;
     21  access;
-    22  pipe;
-    23  select;
+    22  pipe => super::pipe::sys_pipe, Full;
+    23  select => super::select::sys_select, Full;
     24  sched_yield;
     25  mremap;
     26  msync;
@@ -235,7 +236,7 @@ static X86_64: [Option<Entry>; TABLE_SIZE] = const { syscall_table! {
     210 io_cancel;
     211 get_thread_area;
     212 lookup_dcookie;
-    213 epoll_create;
+    213 epoll_create => super::epoll::sys_epoll_create, Full;
     214 epoll_ctl_old;
     215 epoll_wait_old;
     216 remap_file_pages;
@@ -254,8 +255,8 @@ static X86_64: [Option<Entry>; TABLE_SIZE] = const { syscall_table! {
     229 clock_getres;
     230 clock_nanosleep;
     231 exit_group;
-    232 epoll_wait;
-    233 epoll_ctl;
+    232 epoll_wait => super::epoll::sys_epoll_wait, Full;
+    233 epoll_ctl => super::epoll::sys_epoll_ctl, Full;
     234 tgkill;
     235 utimes;
     236 vserver;
@@ -292,8 +293,8 @@ static X86_64: [Option<Entry>; TABLE_SIZE] = const { syscall_table! {
     267 readlinkat;
     268 fchmodat;
     269 faccessat;
-    270 pselect6;
-    271 ppoll;
+    270 pselect6 => super::select::sys_pselect6, Full;
+    271 ppoll => super::poll::sys_ppoll, Full;
     272 unshare;
     273 set_robust_list;
     274 get_robust_list;
@@ -303,19 +304,19 @@ static X86_64: [Option<Entry>; TABLE_SIZE] = const { syscall_table! {
     278 vmsplice;
     279 move_pages;
     280 utimensat;
-    281 epoll_pwait;
+    281 epoll_pwait => super::epoll::sys_epoll_pwait, Full;
     282 signalfd;
     283 timerfd_create;
-    284 eventfd;
+    284 eventfd => super::eventfd::sys_eventfd, Full;
     285 fallocate;
     286 timerfd_settime;
     287 timerfd_gettime;
     288 accept4;
     289 signalfd4;
-    290 eventfd2;
-    291 epoll_create1;
+    290 eventfd2 => super::eventfd::sys_eventfd2, Full;
+    291 epoll_create1 => super::epoll::sys_epoll_create1, Full;
     292 dup3;
-    293 pipe2;
+    293 pipe2 => super::pipe::sys_pipe2, Full;
     294 inotify_init1;
     295 preadv;
     296 pwritev;
@@ -374,7 +375,7 @@ static X86_64: [Option<Entry>; TABLE_SIZE] = const { syscall_table! {
     438 pidfd_getfd;
     439 faccessat2;
     440 process_madvise;
-    441 epoll_pwait2;
+    441 epoll_pwait2 => super::epoll::sys_epoll_pwait2, Full;
     442 mount_setattr;
     443 quotactl_fd;
     444 landlock_create_ruleset;

@@ -237,6 +237,14 @@ impl<'a> IoSrc<'a> {
         Ok(total)
     }
 
+    /// As [`Self::take`], but stays where it is.
+    pub fn peek(&mut self, buffer: &mut [u8]) -> Result<usize, Errno> {
+        let before = (self.left, self.position());
+        let got = self.take(buffer);
+        self.rewind(before);
+        got
+    }
+
     /// All the rest, at most `max` bytes.
     pub fn take_vec(&mut self, max: usize) -> Result<Vec<u8>, Errno> {
         let mut bytes = Vec::new();

@@ -11,6 +11,11 @@ pub struct Mount {
 }
 
 impl Mount {
+    /// A mount in no tree: where inodes without a name are.
+    pub fn internal(fs: Arc<dyn FileSystem>) -> Arc<Self> {
+        Arc::new(Self { fs })
+    }
+
     /// The file system it shows.
     pub fn fs(&self) -> &Arc<dyn FileSystem> {
         &self.fs
