@@ -9,7 +9,7 @@ use linux_abi::Errno;
 use crate::vfs::{IoDst, IoSrc};
 
 /// Bytes in a slot; also the largest write that is atomic (PIPE_BUF).
-pub const SLOT_BYTES: usize = 4096;
+pub(super) const SLOT_BYTES: usize = 4096;
 
 #[derive(Clone, Copy, Debug, Default)]
 struct Slot {
@@ -21,7 +21,7 @@ struct Slot {
 
 /// The slots in use are `tail..head`, counted without wrapping; slot N is at `N % capacity`.
 #[derive(Debug)]
-pub struct Ring {
+pub(super) struct Ring {
     /// `slots.len()` pages; empty until the first write.
     pages: Vec<u8>,
     slots: Vec<Slot>,
@@ -33,27 +33,27 @@ pub struct Ring {
 
 impl Ring {
     /// Of `capacity` slots, at least one.
-    pub fn new(capacity: usize) -> Self {
+    pub(super) fn new(capacity: usize) -> Self {
         let capacity = capacity.max(1);
         Self { pages: Vec::new(), slots: Vec::new(), capacity, head: 0, tail: 0, bytes: 0 }
     }
 
     /// Slots in all.
-    pub fn capacity(&self) -> usize {
+    pub(super) fn capacity(&self) -> usize {
         self.capacity
     }
 
     /// Bytes waiting to be read.
-    pub fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.head == self.tail
     }
 
     /// No slot is free (the last one may still have room for a small write).
-    pub fn is_full(&self) -> bool {
+    pub(super) fn is_full(&self) -> bool {
         self.used() >= self.capacity
     }
 
@@ -62,17 +62,13 @@ impl Ring {
     }
 
     /// Slots nothing is in.
-    pub fn free_slots(&self) -> usize {
+    pub(super) fn free_slots(&self) -> usize {
         self.capacity - self.used()
     }
 
-    /// Forgets all contents and gives the memory back.
-    pub fn clear(&mut self) {
-        *self = Self::new(self.capacity);
-    }
 
     /// Another number of slots, keeping the contents. `EBUSY` when they do not fit.
-    pub fn resize(&mut self, capacity: usize) -> Result<(), Errno> {
+    pub(super) fn resize(&mut self, capacity: usize) -> Result<(), Errno> {
         let capacity = capacity.max(1);
         if self.used() > capacity {
             return Err(Errno::EBUSY);
@@ -109,7 +105,7 @@ impl Ring {
 
     /// Puts in as much of `src` as fits. `packets`: each page is a packet of its own.
     /// 0 when full; `EFAULT` when nothing could be copied.
-    pub fn write(&mut self, src: &mut IoSrc<'_>, packets: bool) -> Result<usize, Errno> {
+    pub(super) fn write(&mut self, src: &mut IoSrc<'_>, packets: bool) -> Result<usize, Errno> {
         self.allocate()?;
         let mut done = self.append_to_last(src)?;
         while !src.is_empty() && !self.is_full() {
@@ -160,7 +156,7 @@ impl Ring {
     }
 
     /// Moves out as much as `dst` takes; one packet at most. `EFAULT` when nothing could be copied.
-    pub fn read(&mut self, dst: &mut IoDst<'_>) -> Result<usize, Errno> {
+    pub(super) fn read(&mut self, dst: &mut IoDst<'_>) -> Result<usize, Errno> {
         let mut done = 0;
         while !self.is_empty() && !dst.is_empty() {
             let (at, run, packet) = self.next_run();
@@ -185,7 +181,7 @@ impl Ring {
     }
 
     /// As [`Self::read`], but leaves all in place (tee(2)).
-    pub fn peek(&self, dst: &mut IoDst<'_>) -> Result<usize, Errno> {
+    pub(super) fn peek(&self, dst: &mut IoDst<'_>) -> Result<usize, Errno> {
         let mut done = 0;
         for at in self.tail..self.head {
             let slot = self.slots[at % self.capacity];
