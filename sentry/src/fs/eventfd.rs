@@ -57,7 +57,12 @@ impl FileOps for EventFd {
         if dst.put(&taken.to_ne_bytes())? == 8 { Ok(8) } else { Err(Errno::EFAULT.into()) }
     }
 
-    fn write(&self, _file: &FileDescription, _offset: u64, src: &mut IoSrc<'_>) -> SysResult<usize> {
+    fn write(
+        &self,
+        _file: &FileDescription,
+        _offset: u64,
+        src: &mut IoSrc<'_>,
+    ) -> SysResult<usize> {
         if src.len() < 8 {
             return err!(EINVAL);
         }
@@ -96,7 +101,11 @@ impl FileOps for EventFd {
     }
 
     fn fdinfo(&self, _file: &FileDescription) -> String {
-        format!("eventfd-count: {:16x}\neventfd-semaphore: {}\n", *self.count.lock(), u8::from(self.semaphore))
+        format!(
+            "eventfd-count: {:16x}\neventfd-semaphore: {}\n",
+            *self.count.lock(),
+            u8::from(self.semaphore)
+        )
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -241,7 +241,8 @@ impl Drop for PipeEnd {
             state.writers -= u32::from(self.writes);
             let none_left = state.readers == 0 && state.writers == 0;
             // With no end left there is no pipe: a fifo starts empty, with the usual size, again.
-            let old = none_left.then(|| std::mem::replace(&mut state.ring, Ring::new(DEFAULT_SLOTS)));
+            let old =
+                none_left.then(|| std::mem::replace(&mut state.ring, Ring::new(DEFAULT_SLOTS)));
             ((state.readers == 0) != (state.writers == 0), old)
         };
         drop(old);

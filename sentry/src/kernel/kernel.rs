@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use ranked_sync::Mutex;
 use platform::{Platform, memory::MemoryFile};
+use ranked_sync::Mutex;
 
 use crate::{lock_order, time::Clocks};
 

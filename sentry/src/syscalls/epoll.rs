@@ -3,11 +3,7 @@
 use linux_abi::event::EpollEvent;
 use zerocopy::IntoBytes;
 
-use super::{
-    install::install_fd,
-    timeout::Timeout,
-    wait_mask::set_wait_mask,
-};
+use super::{install::install_fd, timeout::Timeout, wait_mask::set_wait_mask};
 use crate::{
     SysError, SysResult, err,
     fs::{

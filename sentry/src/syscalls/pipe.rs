@@ -63,7 +63,6 @@ fn new_pipe(
     let direct_free = status & libc::O_NONBLOCK as u32;
     let read_end =
         anon::open_inode(read_ops, inode.clone(), name.clone(), direct_free, cred.clone());
-    let write_end =
-        anon::open_inode(write_ops, inode, name, libc::O_WRONLY as u32 | status, cred);
+    let write_end = anon::open_inode(write_ops, inode, name, libc::O_WRONLY as u32 | status, cred);
     Ok((read_end, write_end))
 }

@@ -9,7 +9,7 @@ use zerocopy::{FromZeros, IntoBytes};
 use super::{
     install::nofile_limit,
     timeout::Timeout,
-    wait_mask::{set_wait_mask, WaitMask},
+    wait_mask::{WaitMask, set_wait_mask},
 };
 use crate::{
     Errno, Restart, SysError, SysResult, err,

@@ -14,8 +14,7 @@ use crate::{
 
 const READ_EVENTS: EventMask =
     EventMask::READABLE.union(EventMask::RDBAND).union(EventMask::HUP).union(EventMask::ERR);
-const WRITE_EVENTS: EventMask =
-    EventMask::WRITABLE.union(EventMask::WRBAND).union(EventMask::ERR);
+const WRITE_EVENTS: EventMask = EventMask::WRITABLE.union(EventMask::WRBAND).union(EventMask::ERR);
 const EXCEPT_EVENTS: EventMask = EventMask::PRI;
 
 /// No process can have more descriptors than this; more bits are not looked at.

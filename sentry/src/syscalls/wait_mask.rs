@@ -1,10 +1,6 @@
 //! The signal mask of ppoll, pselect6 and epoll_pwait: in force only while they wait.
 
-use crate::{
-    SysResult, err,
-    kernel::CurrentTask,
-    user::UserRef,
-};
+use crate::{SysResult, err, kernel::CurrentTask, user::UserRef};
 
 /// Whether a mask was set for the time of the call.
 #[must_use]

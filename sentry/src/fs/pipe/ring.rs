@@ -66,7 +66,6 @@ impl Ring {
         self.capacity - self.used()
     }
 
-
     /// Another number of slots, keeping the contents. `EBUSY` when they do not fit.
     pub(super) fn resize(&mut self, capacity: usize) -> Result<(), Errno> {
         let capacity = capacity.max(1);
@@ -79,7 +78,8 @@ impl Ring {
             for from in self.tail..self.head {
                 let (page, slot) = (self.page(from), self.slots[from % self.capacity]);
                 let to = new.head * SLOT_BYTES;
-                new.pages[to..to + SLOT_BYTES].copy_from_slice(&self.pages[page..page + SLOT_BYTES]);
+                new.pages[to..to + SLOT_BYTES]
+                    .copy_from_slice(&self.pages[page..page + SLOT_BYTES]);
                 new.slots[new.head] = slot;
                 new.head += 1;
             }
@@ -279,7 +279,8 @@ mod tests {
         read(&mut ring, SLOT_BYTES);
         assert_eq!(write(&mut ring, 2 * SLOT_BYTES), 2 * SLOT_BYTES);
         let got = read(&mut ring, 10 * SLOT_BYTES);
-        let expected: Vec<u8> = (0..SLOT_BYTES).chain(0..2 * SLOT_BYTES).map(|at| at as u8).collect();
+        let expected: Vec<u8> =
+            (0..SLOT_BYTES).chain(0..2 * SLOT_BYTES).map(|at| at as u8).collect();
         assert_eq!(got, expected);
         assert!(ring.is_empty());
     }
