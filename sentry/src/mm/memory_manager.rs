@@ -1,42 +1,94 @@
 //! `mm_struct`: one guest address space.
 
-use std::sync::Arc;
+use std::{
+    fmt,
+    ops::{Deref, DerefMut, Range},
+    sync::{
+        Arc, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+};
 
 use linux_abi::Errno;
-use platform::{
-    AddressSpace,
-    memory::{MemoryFile, VolatileSlice},
-};
+use platform::{AddressSpace, PAGE_SIZE, PlatformError, memory::MemoryFile};
+use ranked_sync::{RwLock, RwLockWriteGuard};
 
-use crate::{
-    user::{UserAddr, UserMemory},
-    vfs::UserIovecs,
-};
+use super::{batch::Batch, pins::Pins, state::MmState, vma::Vma};
+use crate::lock_order;
 
-/// The memory of a guest process. Shared by its threads, and by vfork children until they exec.
+/// What of a process's limits concerns its memory (getrlimit(2)), in bytes; kept here because faults and
+/// other tasks' accesses need them too. `u64::MAX`: no limit.
 #[derive(Debug)]
-pub struct MemoryManager {
-    space: Arc<dyn AddressSpace>,
-    memory: Arc<MemoryFile>,
+pub struct MmLimits {
+    pub address_space: AtomicU64,
+    pub data: AtomicU64,
+    pub stack: AtomicU64,
+    pub memlock: AtomicU64,
+    /// CAP_IPC_LOCK: `memlock` does not count.
+    pub may_lock: AtomicBool,
 }
 
-/// Guest pages that stay where they are, for a host call to read or write.
-#[derive(Debug)]
-pub struct PinnedSlices<'a> {
-    mm: &'a MemoryManager,
-}
-
-impl PinnedSlices<'_> {
-    /// The pieces, in order.
-    pub fn slices(&self) -> Vec<VolatileSlice<'_>> {
-        Vec::new()
+impl Default for MmLimits {
+    fn default() -> Self {
+        Self {
+            address_space: AtomicU64::new(u64::MAX),
+            data: AtomicU64::new(u64::MAX),
+            stack: AtomicU64::new(8 << 20),
+            memlock: AtomicU64::new(8 << 20),
+            may_lock: AtomicBool::new(false),
+        }
     }
 }
 
+impl MmLimits {
+    fn copy_from(&self, other: &Self) {
+        self.address_space.store(other.address_space.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.data.store(other.data.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.stack.store(other.stack.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.memlock.store(other.memlock.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.may_lock.store(other.may_lock.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+}
+
+/// The memory of a guest process. Shared by its threads, and by vfork children until they exec.
+pub struct MemoryManager {
+    /// For the lists of mappings that files keep.
+    pub(super) this: Weak<Self>,
+    pub(super) space: Arc<dyn AddressSpace>,
+    pub(super) memory: Arc<MemoryFile>,
+    /// Where guest addresses may lie.
+    pub(super) user_range: Range<u64>,
+    pub(super) state: RwLock<lock_order::MmVmas, MmState>,
+    pub(super) limits: MmLimits,
+    pub(super) pins: Pins,
+}
+
 impl MemoryManager {
-    /// An empty address space.
-    pub fn new(space: Arc<dyn AddressSpace>, memory: Arc<MemoryFile>) -> Arc<Self> {
-        Arc::new(Self { space, memory })
+    /// An empty address space. `user_range`: as the platform says.
+    pub fn new(
+        space: Arc<dyn AddressSpace>,
+        memory: Arc<MemoryFile>,
+        user_range: Range<u64>,
+    ) -> Arc<Self> {
+        let state = MmState::new(user_range.end);
+        Self::with_state(space, memory, user_range, state)
+    }
+
+    pub(super) fn with_state(
+        space: Arc<dyn AddressSpace>,
+        memory: Arc<MemoryFile>,
+        user_range: Range<u64>,
+        state: MmState,
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|this| Self {
+            this: this.clone(),
+            space,
+            memory,
+            user_range,
+            state: RwLock::new(state),
+            limits: MmLimits::default(),
+            pins: Pins::default(),
+        })
     }
 
     /// The platform's side.
@@ -44,29 +96,143 @@ impl MemoryManager {
         &self.space
     }
 
-    /// Pins the pages of `iovecs` (up to the first that is not accessible; `EFAULT` when that is the first
-    /// of all) so that a host call may use them without any lock. `write`: the host call will write to
-    /// them. `None`: some of it is not in the memory file; use a bounce buffer.
-    pub fn pin_for_io(
+    /// Where guest addresses may lie.
+    pub fn user_range(&self) -> Range<u64> {
+        self.user_range.clone()
+    }
+
+    /// Limits that mappings are checked against; setrlimit(2) changes them.
+    pub fn limits(&self) -> &MmLimits {
+        &self.limits
+    }
+
+    /// Does the batch on the host, then gives back `freed` ranges of the memory file, which nothing maps any more.
+    /// To be called with the lock held for writing.
+    pub(super) fn commit(
         &self,
-        _iovecs: &UserIovecs,
-        _write: bool,
-    ) -> Result<Option<PinnedSlices<'_>>, Errno> {
-        Ok(None)
+        state: &MmState,
+        batch: &Batch,
+        freed: &[platform::memory::FileRange],
+    ) -> Result<(), Errno> {
+        if !state.is_building && !batch.ops().is_empty() {
+            // On failure what was to be freed may still be mapped: it stays allocated.
+            self.space.apply(batch.ops()).map_err(|error| host_errno(&error))?;
+        }
+        for &range in freed {
+            self.pins.release(&self.memory, range);
+        }
+        Ok(())
+    }
+
+    /// The state, to change.
+    pub(super) fn write_state(&self) -> Writing<'_> {
+        Writing { guard: self.state.write(), removed: Vec::new() }
+    }
+
+    /// The same for an address space that no one else can reach yet, while another's lock is held.
+    fn write_nested(&self) -> Writing<'_> {
+        Writing { guard: self.state.write_nested(), removed: Vec::new() }
+    }
+
+    /// A copy-on-write copy in `space`, for fork(2).
+    pub fn fork(&self, space: Arc<dyn AddressSpace>) -> Result<Arc<Self>, Errno> {
+        let mut state = self.write_state();
+        let mut own = Batch::default();
+        let mut theirs = Batch::default();
+        let child = state.fork(&self.memory, &mut own, &mut theirs)?;
+        let child = Self::with_state(space, self.memory.clone(), self.user_range.clone(), child);
+        child.limits.copy_from(&self.limits);
+        // The parent's pages become read-only before the child can see any.
+        self.commit(&state, &own, &[])?;
+        let child_state = child.write_nested();
+        child.commit(&child_state, &theirs, &[])?;
+        for (_, vma) in child_state.vmas.iter() {
+            child.register(vma);
+        }
+        drop(child_state);
+        Ok(child)
+    }
+
+    /// From now on changes go to the host at once; those gathered while the image was built go now.
+    pub(crate) fn finish_building(&self) -> Result<(), Errno> {
+        let mut state = self.write_state();
+        state.is_building = false;
+        let mut batch = Batch::default();
+        for (range, pma) in state.pmas.iter() {
+            batch.map(range, pma, false);
+        }
+        self.commit(&state, &batch, &[])
+    }
+
+    /// Until `finish_building` the host hears of nothing. For an image that no one runs yet.
+    pub(crate) fn start_building(&self) {
+        self.write_state().is_building = true;
     }
 }
 
-impl UserMemory for MemoryManager {
-    fn copy_in_partial(&self, _addr: UserAddr, _dst: &mut [u8]) -> Result<usize, Errno> {
-        Err(Errno::EFAULT)
+/// The state, locked for writing. Fields are dropped in order: the lock first, then the removed mappings.
+pub(super) struct Writing<'a> {
+    guard: RwLockWriteGuard<'a, lock_order::MmVmas, MmState>,
+    removed: Vec<Vma>,
+}
+
+impl Deref for Writing<'_> {
+    type Target = MmState;
+    fn deref(&self) -> &MmState {
+        &self.guard
     }
-    fn copy_out_partial(&self, _addr: UserAddr, _src: &[u8]) -> Result<usize, Errno> {
-        Err(Errno::EFAULT)
+}
+
+impl DerefMut for Writing<'_> {
+    fn deref_mut(&mut self) -> &mut MmState {
+        &mut self.guard
     }
-    fn load_u32(&self, _addr: UserAddr) -> Result<u32, Errno> {
-        Err(Errno::EFAULT)
+}
+
+impl Drop for Writing<'_> {
+    fn drop(&mut self) {
+        self.removed = std::mem::take(&mut self.guard.removed);
     }
-    fn cmpxchg_u32(&self, _addr: UserAddr, _old: u32, _new: u32) -> Result<u32, Errno> {
-        Err(Errno::EFAULT)
+}
+
+impl Drop for MemoryManager {
+    fn drop(&mut self) {
+        // No task is left to run in the address space, so its host mappings may outlive the counts.
+        let state = self.state.get_mut();
+        for (range, pma) in state.pmas.take_all() {
+            if let Some(memory) = pma.memory(range.end - range.start) {
+                self.memory.release(memory);
+            }
+        }
     }
+}
+
+impl fmt::Debug for MemoryManager {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryManager").field("space", &self.space).finish_non_exhaustive()
+    }
+}
+
+/// What a guest is told when the host refuses.
+fn host_errno(error: &PlatformError) -> Errno {
+    tracing::warn!(%error, "changing an address space failed");
+    match error {
+        PlatformError::Host { errno, .. } if *errno == Errno::EAGAIN => Errno::EAGAIN,
+        _ => Errno::ENOMEM,
+    }
+}
+
+/// Rounds up to whole pages.
+pub(super) fn page_up(bytes: u64) -> Option<u64> {
+    bytes.checked_next_multiple_of(PAGE_SIZE)
+}
+
+/// Rounds down to whole pages.
+pub(super) fn page_down(bytes: u64) -> u64 {
+    bytes & !(PAGE_SIZE - 1)
+}
+
+/// `addr..addr + len`, rounded up to whole pages. `None` when it leaves the 64 bits.
+pub(super) fn page_range(addr: u64, len: u64) -> Option<Range<u64>> {
+    Some(addr..addr.checked_add(page_up(len)?)?)
 }
