@@ -11,6 +11,18 @@ pub fn cpu_count() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
 }
 
+/// The host's memory in bytes.
+pub fn total_memory() -> u64 {
+    let info = rustix::system::sysinfo();
+    info.totalram.saturating_mul(u64::from(info.mem_unit))
+}
+
+/// The host's swap space in bytes.
+pub fn total_swap() -> u64 {
+    let info = rustix::system::sysinfo();
+    info.totalswap.saturating_mul(u64::from(info.mem_unit))
+}
+
 /// Fills the buffer from the host's random generator (getrandom(2)).
 pub fn fill_random(buffer: &mut [u8]) -> Result<(), Errno> {
     let mut filled = 0;

@@ -72,6 +72,13 @@ impl<R: LockRank, T: ?Sized> RwLock<R, T> {
     }
 }
 
+impl<R: LockRank, T: ?Sized> RwLock<R, T> {
+    /// The value, when no one else can hold the lock.
+    pub fn get_mut(&mut self) -> &mut T {
+        self.inner.get_mut()
+    }
+}
+
 impl<R: LockRank, T: ?Sized> Deref for RwLockReadGuard<'_, R, T> {
     type Target = T;
     #[inline]

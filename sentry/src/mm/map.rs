@@ -16,6 +16,9 @@ use super::{
     vma::{MappedFile, Source, Vma, VmaFlags},
 };
 
+/// Smaller mappings are never refused for the host's size, so that it need not be asked.
+const OVERCOMMIT_CHECK_MIN: u64 = 256 << 20;
+
 /// Where a mapping is to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placement {
@@ -215,6 +218,7 @@ impl MemoryManager {
         // The overcommit heuristic refuses only what could never be there at once.
         if vma.is_data()
             && !vma.flags.contains(VmaFlags::NORESERVE)
+            && len > OVERCOMMIT_CHECK_MIN
             && len > host::total_memory().saturating_add(host::total_swap())
         {
             return Err(Errno::ENOMEM);
