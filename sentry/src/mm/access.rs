@@ -9,7 +9,11 @@ use platform::{
 };
 use smallvec::SmallVec;
 
-use super::{MemoryManager, pma::{Place, Pma}, state::MmState};
+use super::{
+    MemoryManager,
+    pma::{Place, Pma},
+    state::MmState,
+};
 use crate::{
     user::{UserAddr, UserMemory},
     vfs::UserIovecs,

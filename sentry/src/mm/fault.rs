@@ -48,9 +48,15 @@ const BUS_ADRERR: i32 = 2;
 enum Step {
     Done,
     /// Pages of an object are needed, for the range; to be fetched without the lock.
-    Fetch { want: Want, range: Range<u64> },
+    Fetch {
+        want: Want,
+        range: Range<u64>,
+    },
     /// Pages of a host file are to be copied, without the lock.
-    Copy { range: Range<u64>, pma: Pma },
+    Copy {
+        range: Range<u64>,
+        pma: Pma,
+    },
 }
 
 impl MemoryManager {
@@ -146,7 +152,8 @@ impl MemoryManager {
             self.commit(&state, &batch, &[]).map_err(|_| bus)?;
             return Ok(Step::Done);
         }
-        let Some(gap) = state.pmas.gaps(vma_range.clone()).into_iter().find(|gap| gap.contains(&page))
+        let Some(gap) =
+            state.pmas.gaps(vma_range.clone()).into_iter().find(|gap| gap.contains(&page))
         else {
             return Ok(Step::Done);
         };
@@ -259,8 +266,7 @@ impl MemoryManager {
             return false;
         }
         let below = state.vmas.last_below(page).map(|(below, vma)| {
-            let keeps_distance =
-                !vma.prot.is_empty() && !vma.flags.contains(VmaFlags::GROWSDOWN);
+            let keeps_distance = !vma.prot.is_empty() && !vma.flags.contains(VmaFlags::GROWSDOWN);
             if keeps_distance { below.end.saturating_add(STACK_GUARD_GAP) } else { below.end }
         });
         let lowest = below.unwrap_or(0).max(self.user_range.start);

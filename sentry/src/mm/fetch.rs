@@ -123,7 +123,8 @@ impl Fetched {
     ) {
         for (at, len, place, owner) in std::mem::take(&mut self.pieces) {
             let pma = Pma { prot, owner, place };
-            let Some(whole) = start.checked_add(at).and_then(|s| Some(s..s.checked_add(len)?)) else {
+            let Some(whole) = start.checked_add(at).and_then(|s| Some(s..s.checked_add(len)?))
+            else {
                 continue;
             };
             let mut unused = vec![whole.clone()];
@@ -148,7 +149,8 @@ impl Fetched {
             }
             for rest in unused {
                 if let Some(memory) = pma.memory(len) {
-                    self.memory.release(memory.sub(rest.start - whole.start, rest.end - rest.start));
+                    self.memory
+                        .release(memory.sub(rest.start - whole.start, rest.end - rest.start));
                 }
             }
         }
@@ -173,11 +175,7 @@ impl Place {
 }
 
 /// A copy of the first `len` bytes at `place`, in new memory. The caller holds a count on them.
-pub(super) fn copy_pages(
-    memory: &MemoryFile,
-    place: &Place,
-    len: u64,
-) -> Result<FileRange, Errno> {
+pub(super) fn copy_pages(memory: &MemoryFile, place: &Place, len: u64) -> Result<FileRange, Errno> {
     let copy = memory.allocate(len, None)?;
     let _ = memory.commit(copy);
     let target = memory.slice(copy);

@@ -80,13 +80,15 @@ impl MemoryManager {
         }
         loop {
             let fetched = match &request.source {
-                Source::File { file, offset } if !request.prot.is_empty() => Some(self.fetch(&Want {
-                    object: file.clone(),
-                    offset: *offset,
-                    len,
-                    shared: request.flags.contains(VmaFlags::SHARED),
-                    writable: request.prot.contains(Prot::WRITE),
-                })),
+                Source::File { file, offset } if !request.prot.is_empty() => {
+                    Some(self.fetch(&Want {
+                        object: file.clone(),
+                        offset: *offset,
+                        len,
+                        shared: request.flags.contains(VmaFlags::SHARED),
+                        writable: request.prot.contains(Prot::WRITE),
+                    }))
+                }
                 _ => None,
             };
             let mut state = self.write_state();
@@ -282,10 +284,8 @@ impl MemoryManager {
         if wanted < start {
             return Err(Errno::EINVAL);
         }
-        let (old_end, new_end) = (
-            page_up(current).ok_or(Errno::ENOMEM)?,
-            page_up(wanted).ok_or(Errno::ENOMEM)?,
-        );
+        let (old_end, new_end) =
+            (page_up(current).ok_or(Errno::ENOMEM)?, page_up(wanted).ok_or(Errno::ENOMEM)?);
         let static_data = state.image.data.end.saturating_sub(state.image.data.start);
         if (wanted - start).saturating_add(static_data) > self.limits.data.load(Ordering::Relaxed) {
             return Err(Errno::ENOMEM);
@@ -295,9 +295,10 @@ impl MemoryManager {
         } else if new_end > old_end {
             let range = old_end..new_end;
             let guarded = new_end.checked_add(STACK_GUARD_GAP).ok_or(Errno::ENOMEM)?;
-            let blocked = state.vmas.overlapping(old_end..guarded).any(|(part, vma)| {
-                part.start < new_end || vma.flags.contains(VmaFlags::GROWSDOWN)
-            });
+            let blocked = state
+                .vmas
+                .overlapping(old_end..guarded)
+                .any(|(part, vma)| part.start < new_end || vma.flags.contains(VmaFlags::GROWSDOWN));
             if blocked || new_end > self.user_range.end {
                 return Err(Errno::ENOMEM);
             }

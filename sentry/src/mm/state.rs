@@ -191,8 +191,11 @@ impl MmState {
             // Committing is only an optimization: without it pages come at first touch.
             let _ = memory.commit(place);
         }
-        let pma =
-            Pma { prot, owner: Owner::Own, place: Place::Memory { offset: place.start, cow: false } };
+        let pma = Pma {
+            prot,
+            owner: Owner::Own,
+            place: Place::Memory { offset: place.start, cow: false },
+        };
         batch.map(gap.clone(), &pma, populate);
         self.pmas.insert(gap, pma);
         Ok(())
