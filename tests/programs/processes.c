@@ -487,9 +487,10 @@ CASE(clone_parent_makes_a_sibling)
 	pid_t *sibling = map_shared(PAGE), pid;
 	SPAWN(pid) {
 		struct clone_args args = {.flags = CLONE_PARENT};
-		*sibling = expect_ok(clone3(&args));
-		if (*sibling == 0)
+		pid_t other = expect_ok(clone3(&args));
+		if (other == 0)
 			_exit(11);
+		*sibling = other;
 	}
 	expect_exit(pid, 0);
 	expect_exit(*sibling, 11);
