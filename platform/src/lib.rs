@@ -18,6 +18,7 @@ pub mod host;
 mod lock_order;
 pub mod memory;
 mod regs;
+mod stub;
 mod trap;
 
 use std::{fmt, os::fd::OwnedFd, sync::Arc};

@@ -9,12 +9,16 @@ ranked_sync::lock_order! {
     SparePool,
     /// A stub process' guest threads.
     StubThreads,
+    /// Listeners which no context owns yet.
+    PendingListeners,
     /// The conversation with the zygote.
     ZygoteChannel,
     /// Stub processes by process descriptor, for the reaper.
     ReaperTable,
     /// Which sentry threads wait for a stub process.
     StubWaiters,
+    /// Free slots and command pages.
+    ControlPool,
     /// The counts and the free space of the memory file.
     MemoryFileSpace,
 }

@@ -1,0 +1,335 @@
+// The code that runs inside stub processes, beside the guest's own.
+//
+// Everything here that shares its memory with guest threads keeps its state in
+// registers and reads only pages that the guest cannot write: it has no stack. It is
+// position independent, has no data that is written, and is copied to {TEXT}.
+
+.pushsection .rodata.lazaret_stub, "a"
+.balign 4096
+.globl lazaret_stub_start
+lazaret_stub_start:
+
+// Runs in the new-born zygote at a temporary place, on a copy of the sentry's memory:
+// makes the system calls of a list, then goes to the final place.
+// rdi: the list, entries of 8 words (number or -1, six arguments, 0 or a mask which
+// makes the entry optional); rsi: where to go.
+.globl lazaret_stub_relocate
+lazaret_stub_relocate:
+    mov rbx, rdi
+    mov rbp, rsi
+    xor r15d, r15d
+1:  mov rax, [rbx]
+    cmp rax, -1
+    je 3f
+    mov rdi, [rbx + 8]
+    mov rsi, [rbx + 16]
+    mov rdx, [rbx + 24]
+    mov r10, [rbx + 32]
+    mov r8, [rbx + 40]
+    mov r9, [rbx + 48]
+    syscall
+    cmp rax, -4095
+    jb 2f
+    cmp qword ptr [rbx + 56], 0
+    je lazaret_stub_fail
+    or r15, [rbx + 56]
+2:  add rbx, 64
+    jmp 1b
+3:  jmp rbp
+
+// Ends the process; rax: a negated errno.
+lazaret_stub_fail:
+    mov rdi, rax
+    neg rdi
+    mov eax, 231                    // exit_group
+    syscall
+    ud2
+
+// The zygote proper. Its own page is writable: no guest code runs beside it.
+.globl lazaret_stub_zygote
+lazaret_stub_zygote:
+    movabs r12, {ZYGOTE}
+    mov rdi, [r12 + {Z_UNMAP}]
+    mov rsi, [r12 + {Z_UNMAP_LEN}]
+    mov eax, 11                     // munmap: the temporary place
+    syscall
+    mov eax, -1                     // no vector register of the sentry may be seen
+    mov edx, -1
+    xrstor [rip + lazaret_stub_xstate]
+    mov edi, 38                     // prctl(PR_SET_NO_NEW_PRIVS, 1)
+    mov esi, 1
+    xor edx, edx
+    xor r10d, r10d
+    xor r8d, r8d
+    mov eax, 157
+    syscall
+    mov edi, 1                      // seccomp(SECCOMP_SET_MODE_FILTER, 0, base filter)
+    xor esi, esi
+    movabs rdx, {CONST}
+    mov eax, 317
+    syscall
+    test rax, rax
+    jnz lazaret_stub_fail
+    mov [r12 + {Z_OPTIONAL}], r15
+    xor r13d, r13d
+    mov dword ptr [r12 + {Z_DONE}], 0
+    mov dword ptr [r12 + {Z_READY}], 1
+    lea rdi, [r12 + {Z_READY}]
+    mov esi, 1                      // futex(FUTEX_WAKE, 1)
+    mov edx, 1
+    mov eax, 202
+    syscall
+4:  mov edx, [r12 + {Z_SEQ}]
+    cmp edx, r13d
+    jne 5f
+    lea rdi, [r12 + {Z_SEQ}]        // futex(FUTEX_WAIT, last number)
+    xor esi, esi
+    mov edx, r13d
+    xor r10d, r10d
+    mov eax, 202
+    syscall
+    jmp 4b
+5:  mov r13d, edx
+    mov rbp, [r12 + {Z_COMMAND_OFFSET}]
+    mov rbx, [r12 + {Z_SLOT}]
+    mov r14, [r12 + {Z_SLOT_OFFSET}]
+    mov edi, {CLONE_PROCESS}
+    xor esi, esi
+    lea rdx, [r12 + {Z_PIDFD}]
+    xor r10d, r10d
+    xor r8d, r8d
+    mov eax, 56                     // clone
+    syscall
+    test rax, rax
+    jz lazaret_stub_process
+    mov [r12 + {Z_RESULT}], rax
+    mov [r12 + {Z_DONE}], r13d
+    lea rdi, [r12 + {Z_DONE}]
+    mov esi, 1
+    mov edx, 1
+    mov eax, 202
+    syscall
+    jmp 4b
+
+// A stub process' main thread. rbp: file offset of its command pages, rbx: address of
+// its first slot, r14: that slot's file offset.
+lazaret_stub_process:
+    mov edi, 1                      // prctl(PR_SET_PDEATHSIG, SIGKILL)
+    mov esi, 9
+    mov eax, 157
+    syscall
+    movabs rdi, {COMMAND}           // mmap(commands, read-only)
+    mov esi, {COMMAND_SIZE}
+    mov edx, 1
+    mov r10d, 0x11
+    movabs rax, {CONST}
+    mov r8d, [rax + {C_CONTROL_FD}]
+    mov r9, rbp
+    mov eax, 9
+    syscall
+    cmp rax, -4095
+    jae lazaret_stub_fail
+    mov rdi, rbx                    // mmap(first slot)
+    mov esi, {SLOT_SIZE}
+    mov edx, 3
+    mov r10d, 0x11
+    movabs rax, {CONST}
+    mov r8d, [rax + {C_CONTROL_FD}]
+    mov r9, r14
+    mov eax, 9
+    syscall
+    cmp rax, -4095
+    jae lazaret_stub_fail
+    movabs rdi, {ZYGOTE}
+    mov esi, 4096
+    mov eax, 11                     // munmap
+    syscall
+    movabs r12, {COMMAND}
+    movabs r15, {CONST}
+    xor r13d, r13d
+    cmp dword ptr [r15 + {C_PTRACE}], 0
+    jne 6f
+    mov edi, {CLONE_THREAD}
+    xor esi, esi
+    xor edx, edx
+    xor r10d, r10d
+    xor r8d, r8d
+    mov eax, 56
+    syscall
+    test rax, rax
+    jz lazaret_stub_mapper
+    js lazaret_stub_fail
+6:  mov edx, [r12 + {M_SEQ}]        // the spawner: one guest thread per number
+    cmp edx, r13d
+    jne 7f
+    lea rdi, [r12 + {M_SEQ}]
+    xor esi, esi
+    mov edx, r13d
+    xor r10d, r10d
+    mov eax, 202
+    syscall
+    jmp 6b
+7:  mov r13d, edx
+    mov rbp, [r12 + {M_SLOT}]
+    cmp rbp, rbx
+    je 8f
+    mov rdi, rbp
+    mov esi, {SLOT_SIZE}
+    mov edx, 3
+    mov r10d, 0x11
+    mov r8d, [r15 + {C_CONTROL_FD}]
+    mov r9, [r12 + {M_SLOT_OFFSET}]
+    mov eax, 9
+    syscall
+    cmp rax, -4095
+    jae 9f
+8:  mov edi, {CLONE_THREAD}
+    xor esi, esi
+    xor edx, edx
+    xor r10d, r10d
+    xor r8d, r8d
+    mov eax, 56
+    syscall
+    test rax, rax
+    jz lazaret_stub_thread
+    jns 6b
+9:  mov [rbx + {S_SPAWN_ERROR}], eax
+    mov [rbx + {S_SPAWN_ERROR_SEQ}], r13d
+    jmp 6b
+
+// A guest thread before its first guest instruction. rbp: its slot.
+lazaret_stub_thread:
+    lea rdi, [r12 + {M_ALTSTACK}]   // sigaltstack
+    xor esi, esi
+    mov eax, 131
+    syscall
+    test rax, rax
+    jnz 11f
+    mov edi, 2                      // rt_sigprocmask(SIG_SETMASK, none)
+    lea rsi, [rip + lazaret_stub_no_signals]
+    xor edx, edx
+    mov r10d, 8
+    mov eax, 14
+    syscall
+    cmp dword ptr [r15 + {C_PTRACE}], 0
+    jne 12f
+    mov edi, 1                      // seccomp, with a listener
+    mov esi, [r15 + {C_SECCOMP_FLAGS}]
+    lea rdx, [r15 + {C_GUEST_FILTER}]
+    mov eax, 317
+    syscall
+    test eax, eax
+    js 11f
+    inc eax
+    mov [rbp + {S_BORN}], eax
+    xor eax, eax
+    ud2
+11: mov [rbp + {S_BORN}], eax
+    xor edi, edi
+    mov eax, 60                     // exit
+    syscall
+    ud2
+12: mov eax, 186                    // gettid, for the tracer
+    syscall
+    mov [rbp + {S_BORN}], eax
+13: lea rdi, [r12 + {M_NEVER}]      // waits to be seized
+    xor esi, esi
+    xor edx, edx
+    xor r10d, r10d
+    mov eax, 202
+    syscall
+    jmp 13b
+
+// The mapper. rbx: the first slot. Its call with number {DOORBELL} hands over to the
+// sentry: rdi commands were done, rsi is the error that stopped them or 0. The answer
+// is how many commands wait.
+lazaret_stub_mapper:
+    mov edi, 1
+    mov esi, [r15 + {C_SECCOMP_FLAGS}]
+    lea rdx, [r15 + {C_MAPPER_FILTER}]
+    mov eax, 317
+    syscall
+    test eax, eax
+    js 17f
+    inc eax
+17: mov [rbx + {S_MAPPER}], eax
+    js 18f
+    xor edi, edi
+    xor esi, esi
+14: mov eax, {DOORBELL}
+    syscall
+    mov r13, rax
+    lea rbx, [r12 + 4096]
+    xor r14d, r14d
+15: cmp r14, r13
+    jae 16f
+    mov rax, [rbx]
+    mov rdi, [rbx + 8]
+    mov rsi, [rbx + 16]
+    mov rdx, [rbx + 24]
+    mov r10, [rbx + 32]
+    mov r8, [rbx + 40]
+    mov r9, [rbx + 48]
+    syscall
+    cmp rax, -4095
+    jae 19f
+    add rbx, 64
+    inc r14
+    jmp 15b
+16: xor eax, eax
+19: mov rsi, rax
+    mov rdi, r14
+    jmp 14b
+18: xor edi, edi
+    mov eax, 60
+    syscall
+    ud2
+
+// The handler of all signals of a guest thread, on the stack in its slot. Hands over
+// to the sentry, which reads and edits the frame; then returns into it.
+.globl lazaret_stub_handler
+lazaret_stub_handler:
+    rdfsbase r10
+    rdgsbase r8
+    mov eax, {DOORBELL}
+    syscall
+.globl lazaret_stub_after_doorbell
+lazaret_stub_after_doorbell:
+    mov rax, rsp
+    and rax, -{SLOT_SIZE}
+    mov rcx, [rax + {S_FS_BASE}]
+    wrfsbase rcx
+    mov rcx, [rax + {S_GS_BASE}]
+    wrgsbase rcx
+    add rsp, 8
+    mov eax, 15                     // rt_sigreturn
+    syscall
+.globl lazaret_stub_after_sigreturn
+lazaret_stub_after_sigreturn:
+    ud2
+
+lazaret_stub_no_signals:
+    .quad 0
+
+// The initial extended state, for xrstor.
+.balign 64
+lazaret_stub_xstate:
+    .word 0x37f
+    .zero 22
+    .long 0x1f80
+    .zero 484
+    .zero 64
+.balign 64
+.globl lazaret_stub_end
+lazaret_stub_end:
+.popsection
+
+// The thread's rseq area, where glibc registered one: where its offset from the
+// thread pointer is kept, or null with another C library.
+.pushsection .text.lazaret_rseq, "ax"
+.weak __rseq_offset
+.globl lazaret_rseq_offset
+lazaret_rseq_offset:
+    mov rax, [rip + __rseq_offset@GOTPCREL]
+    ret
+.popsection
