@@ -6,6 +6,7 @@ mod file;
 mod io;
 mod limits;
 mod parker;
+pub mod poller;
 pub mod spawn;
 
 pub use clock::{

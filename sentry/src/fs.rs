@@ -5,5 +5,6 @@ pub mod dev;
 pub mod epoll;
 pub mod eventfd;
 pub mod gofer;
+pub mod host_file;
 pub mod pipe;
 pub mod pseudo;

@@ -17,15 +17,15 @@ use crate::memory::VolatileSlice;
 /// next call, as in any short read.
 const IOV_MAX: usize = 1024;
 
-type IoVec = SmallVec<[libc::iovec; 8]>;
+pub(super) type IoVec = SmallVec<[libc::iovec; 8]>;
 
-fn iovecs(slices: &[VolatileSlice<'_>]) -> IoVec {
+pub(super) fn iovecs(slices: &[VolatileSlice<'_>]) -> IoVec {
     let entry =
         |s: &VolatileSlice<'_>| libc::iovec { iov_base: s.as_ptr().cast(), iov_len: s.len() };
     slices.iter().take(IOV_MAX).map(entry).collect()
 }
 
-fn result(n: isize) -> Result<usize, Errno> {
+pub(super) fn result(n: isize) -> Result<usize, Errno> {
     usize::try_from(n).map_err(|_| Errno::from(std::io::Error::last_os_error()))
 }
 

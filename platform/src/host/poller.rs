@@ -1,0 +1,194 @@
+//! Readiness of host descriptors, and I/O on them that never waits.
+//!
+//! The descriptors (the launcher's stdin and stdout, say) are shared with other processes, so
+//! their O_NONBLOCK flag is left alone: `RWF_NOWAIT` asks for the same, call by call. Where a file
+//! does not know that flag (terminals), poll(2) says first whether the call would wait.
+
+#![allow(unsafe_code, reason = "passes iovecs of guest memory and small structures to the host")]
+
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+
+use linux_abi::Errno;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, epoll, poll},
+    fs::{SeekFrom, seek},
+    io::FdFlags,
+};
+
+use super::{errno, io::iovecs, io::result, readv, writev};
+use crate::memory::VolatileSlice;
+
+/// At most this much is written to a file that only poll(2) can say is ready: a terminal's buffer
+/// holds it.
+const CAUTIOUS_BYTES: usize = 2048;
+
+/// Which of the `events` (POLLIN …) hold for `fd` now, and errors and hang-ups.
+pub fn poll_now(fd: BorrowedFd<'_>, events: u16) -> u16 {
+    let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::from_bits_retain(events))];
+    match poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
+        Ok(_) => fds[0].revents().bits(),
+        Err(_) => 0,
+    }
+}
+
+/// Reads what is there. `EAGAIN` when nothing is.
+pub fn read_now(fd: BorrowedFd<'_>, to: &[VolatileSlice<'_>]) -> Result<usize, Errno> {
+    let iov = iovecs(to);
+    // SAFETY: the iovecs describe slices that stay mapped for the call. Offset -1: none.
+    let done = result(unsafe {
+        libc::preadv2(fd.as_raw_fd(), iov.as_ptr(), iov.len() as i32, -1, libc::RWF_NOWAIT)
+    });
+    match done {
+        Err(Errno::EOPNOTSUPP) if poll_now(fd, libc::POLLIN as u16) == 0 => Err(Errno::EAGAIN),
+        Err(Errno::EOPNOTSUPP) => readv(fd, to),
+        done => done,
+    }
+}
+
+/// Writes what fits. `EAGAIN` when nothing does.
+pub fn write_now(fd: BorrowedFd<'_>, from: &[VolatileSlice<'_>]) -> Result<usize, Errno> {
+    let iov = iovecs(from);
+    // SAFETY: as above.
+    let done = result(unsafe {
+        libc::pwritev2(fd.as_raw_fd(), iov.as_ptr(), iov.len() as i32, -1, libc::RWF_NOWAIT)
+    });
+    match done {
+        Err(Errno::EOPNOTSUPP) if poll_now(fd, libc::POLLOUT as u16) == 0 => Err(Errno::EAGAIN),
+        Err(Errno::EOPNOTSUPP) => match from.iter().find(|slice| !slice.is_empty()) {
+            Some(first) => writev(fd, &[first.sub(0, CAUTIOUS_BYTES)]),
+            None => Ok(0),
+        },
+        done => done,
+    }
+}
+
+/// lseek(2) on a descriptor whose position is shared with others.
+pub fn seek_shared(fd: BorrowedFd<'_>, to: SeekFrom) -> Result<u64, Errno> {
+    seek(fd, to).map_err(errno)
+}
+
+/// What fcntl(2) F_GETFL says.
+pub fn status_flags(fd: BorrowedFd<'_>) -> Result<u32, Errno> {
+    rustix::fs::fcntl_getfl(fd).map(|flags| flags.bits()).map_err(errno)
+}
+
+/// Another descriptor for the same open file, closed on exec.
+pub fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
+    let new = rustix::io::fcntl_dupfd_cloexec(fd, 3).map_err(errno)?;
+    rustix::io::fcntl_setfd(&new, FdFlags::CLOEXEC).map_err(errno)?;
+    Ok(new)
+}
+
+/// ftruncate(2).
+pub fn truncate(fd: BorrowedFd<'_>, size: u64) -> Result<(), Errno> {
+    rustix::fs::ftruncate(fd, size).map_err(errno)
+}
+
+/// fstat(2).
+pub fn stat(fd: BorrowedFd<'_>) -> Result<libc::stat64, Errno> {
+    // SAFETY: all zero is a valid stat64.
+    let mut out: libc::stat64 = unsafe { std::mem::zeroed() };
+    // SAFETY: `out` is a stat64 of ours.
+    let done = unsafe { libc::fstat64(fd.as_raw_fd(), &raw mut out) };
+    result(done as isize).map(|_| out)
+}
+
+/// An ioctl that reads or writes a small structure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SmallIoctl {
+    BytesReadable,
+    GetTermios,
+    SetTermios,
+    SetTermiosDrain,
+    SetTermiosFlush,
+    GetWindowSize,
+    SetWindowSize,
+}
+
+impl SmallIoctl {
+    /// The request of that number, if it is one of these.
+    pub fn from_request(request: u32) -> Option<Self> {
+        Some(match u64::from(request) {
+            libc::FIONREAD => Self::BytesReadable,
+            libc::TCGETS => Self::GetTermios,
+            libc::TCSETS => Self::SetTermios,
+            libc::TCSETSW => Self::SetTermiosDrain,
+            libc::TCSETSF => Self::SetTermiosFlush,
+            libc::TIOCGWINSZ => Self::GetWindowSize,
+            libc::TIOCSWINSZ => Self::SetWindowSize,
+            _ => return None,
+        })
+    }
+
+    /// The request's number, and the bytes of its structure.
+    fn request(self) -> (u64, usize) {
+        match self {
+            Self::BytesReadable => (libc::FIONREAD, 4),
+            Self::GetTermios => (libc::TCGETS, 36),
+            Self::SetTermios => (libc::TCSETS, 36),
+            Self::SetTermiosDrain => (libc::TCSETSW, 36),
+            Self::SetTermiosFlush => (libc::TCSETSF, 36),
+            Self::GetWindowSize => (libc::TIOCGWINSZ, 8),
+            Self::SetWindowSize => (libc::TIOCSWINSZ, 8),
+        }
+    }
+
+    /// Bytes of its structure.
+    pub fn size(self) -> usize {
+        self.request().1
+    }
+
+    /// Does the host write the structure (or read it)?
+    pub fn reads(self) -> bool {
+        matches!(self, Self::BytesReadable | Self::GetTermios | Self::GetWindowSize)
+    }
+
+    /// Makes the call.
+    pub fn call(self, fd: BorrowedFd<'_>, data: &mut [u8; 64]) -> Result<(), Errno> {
+        // SAFETY: none of these structures is longer than the buffer.
+        let done = unsafe { libc::ioctl(fd.as_raw_fd(), self.request().0 as _, data.as_mut_ptr()) };
+        result(done as isize).map(drop)
+    }
+}
+
+/// Waits for many descriptors; one thread does the waiting.
+#[derive(Debug)]
+pub struct Poller {
+    epoll: OwnedFd,
+}
+
+impl Poller {
+    pub fn new() -> Result<Self, Errno> {
+        epoll::create(epoll::CreateFlags::CLOEXEC).map(|epoll| Self { epoll }).map_err(errno)
+    }
+
+    /// From now on changes of readiness of `fd` are reported as `token` (edge-triggered). `EPERM`:
+    /// it is always ready.
+    pub fn watch(&self, fd: BorrowedFd<'_>, token: u64) -> Result<(), Errno> {
+        use epoll::EventFlags as E;
+        let events = E::IN | E::OUT | E::PRI | E::RDHUP | E::ET;
+        epoll::add(&self.epoll, fd, epoll::EventData::new_u64(token), events).map_err(errno)
+    }
+
+    /// No more reports of `fd`.
+    pub fn unwatch(&self, fd: BorrowedFd<'_>) {
+        let _ = epoll::delete(&self.epoll, fd);
+    }
+
+    /// Sleeps until something changes, then calls `report` with each token and its events
+    /// (EPOLLIN …).
+    pub fn wait(&self, report: &mut dyn FnMut(u64, u32)) -> Result<(), Errno> {
+        let mut events = [const { std::mem::MaybeUninit::<epoll::Event>::uninit() }; 16];
+        match epoll::wait(&self.epoll, &mut events, None) {
+            Ok((ready, _)) => {
+                for event in ready {
+                    let (data, flags) = (event.data, event.flags);
+                    report(data.u64(), flags.bits());
+                }
+                Ok(())
+            }
+            Err(rustix::io::Errno::INTR) => Ok(()),
+            Err(error) => Err(errno(error)),
+        }
+    }
+}
