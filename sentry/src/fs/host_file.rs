@@ -85,7 +85,12 @@ impl FileOps for HostFile {
         })?)
     }
 
-    fn write(&self, _file: &FileDescription, _offset: u64, src: &mut IoSrc<'_>) -> SysResult<usize> {
+    fn write(
+        &self,
+        _file: &FileDescription,
+        _offset: u64,
+        src: &mut IoSrc<'_>,
+    ) -> SysResult<usize> {
         let (fd, max) = (self.fd.as_fd(), src.len());
         Ok(src.drain_with(max, &mut |slices| {
             if self.is_regular { host::writev(fd, slices) } else { host_io::write_now(fd, slices) }

@@ -23,7 +23,13 @@ pub struct Kernel {
 impl Kernel {
     /// A kernel with no task and no file system yet.
     pub fn new(platform: Arc<dyn Platform>, memory: Arc<MemoryFile>) -> Arc<Self> {
-        Arc::new(Self { platform, memory, clocks: Clocks::new(), epoll_nesting: Mutex::new(()), host_poller: HostPoller::new() })
+        Arc::new(Self {
+            platform,
+            memory,
+            clocks: Clocks::new(),
+            epoll_nesting: Mutex::new(()),
+            host_poller: HostPoller::new(),
+        })
     }
 
     pub fn platform(&self) -> &Arc<dyn Platform> {
