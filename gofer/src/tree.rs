@@ -13,7 +13,7 @@ use std::{
 use gofer_wire::{Attr, FileType, TreePath};
 use linux_abi::Errno;
 use rustix::{
-    fs::{CWD, Mode, OFlags, ResolveFlags, StatxAttributes, open, openat, openat2},
+    fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, StatxAttributes, chmodat, openat, openat2},
     io::Errno as HostError,
 };
 
@@ -68,7 +68,7 @@ impl Tree {
         let failed =
             |error: HostError| GoferError::Tree { path: config.path.clone(), error: error.into() };
         let flags = OFlags::PATH | OFlags::CLOEXEC;
-        let root = open(&config.path, flags, Mode::empty()).map_err(failed)?;
+        let root = openat(CWD, &config.path, flags, Mode::empty()).map_err(failed)?;
         let from_errno = |errno: Errno| failed(HostError::from_raw_os_error(errno.raw()));
         let kind = attr::of(&root).map_err(from_errno)?.file_type();
         if !matches!(kind, FileType::Directory | FileType::Regular) {
@@ -199,6 +199,12 @@ impl Tree {
         attr::of_name(&dir, name)
     }
 
+    /// Sets the permission bits of what `file` names.
+    pub(crate) fn chmod(&self, file: impl AsFd, permissions: u32) -> Result<(), Errno> {
+        let mode = Mode::from_raw_mode(permissions);
+        chmodat(CWD, self.descriptor_path(file), mode, AtFlags::empty()).map_err(errno)
+    }
+
     /// A path that names `file` to calls which take no descriptor that only
     /// names a file. It is made of nothing that the client said.
     pub(crate) fn descriptor_path(&self, file: impl AsFd) -> PathBuf {
@@ -208,7 +214,7 @@ impl Tree {
     /// Opens what `file` names. Only for what is known to be a regular file or a directory.
     pub(crate) fn reopen(&self, file: impl AsFd, flags: OFlags) -> Result<OwnedFd, Errno> {
         let flags = flags.union(OPEN).difference(OFlags::NOFOLLOW);
-        open(self.descriptor_path(file), flags, Mode::empty()).map_err(errno)
+        openat(CWD, self.descriptor_path(file), flags, Mode::empty()).map_err(errno)
     }
 
     /// Opens the directory at `path` for reading its entries or syncing it; and whether it is sealed.

@@ -6,7 +6,7 @@ use gofer_wire::{Attr, FileType, RenameFlags, SetAttr, SetTime, TreePath};
 use linux_abi::Errno;
 use rustix::fs::{
     AtFlags, Gid, Mode, OFlags, RenameFlags as HostRename, Timespec, Timestamps, UTIME_NOW,
-    UTIME_OMIT, Uid, chmod, chownat, fdatasync, fsync as host_fsync, linkat, openat, renameat_with,
+    UTIME_OMIT, Uid, chownat, fdatasync, fsync as host_fsync, linkat, openat, renameat_with,
     unlinkat, utimensat,
 };
 
@@ -71,7 +71,7 @@ pub(super) fn set_attr(tree: &Tree, path: TreePath<'_>, changes: &SetAttr) -> Re
         if mode > 0o7777 {
             return Err(Errno::EINVAL);
         }
-        chmod(tree.descriptor_path(&node), Mode::from_raw_mode(mode)).map_err(errno)?;
+        tree.chmod(&node, mode)?;
     }
     if changes.atime.is_some() || changes.mtime.is_some() {
         let times = Timestamps {

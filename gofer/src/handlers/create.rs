@@ -9,8 +9,8 @@ use gofer_wire::{
 use linux_abi::Errno;
 use rustix::{
     fs::{
-        AtFlags, FileType as HostType, Gid, Mode, OFlags, Uid, chmod, chownat, fchmod, fchown,
-        mkdirat, mknodat, openat, symlinkat,
+        AtFlags, FileType as HostType, Gid, Mode, OFlags, Uid, chownat, fchmod, fchown, mkdirat,
+        mknodat, openat, symlinkat,
     },
     io::Errno as HostError,
 };
@@ -94,8 +94,7 @@ fn settle(
     let given = forgive(chownat(&file, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH))?;
     let may_chmod = matches!(attr.file_type(), FileType::Regular | FileType::Directory);
     if given && may_chmod && permissions & SET_ID != 0 {
-        let path = tree.descriptor_path(&file);
-        chmod(path, Mode::from_raw_mode(permissions)).map_err(errno)?;
+        tree.chmod(&file, permissions)?;
     }
     attr::of(&file)
 }

@@ -1,0 +1,193 @@
+//! The whole process in its jail: this program starts itself as a gofer.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests")]
+
+mod common;
+
+use std::{
+    fs::{self, File},
+    io::Read,
+    os::fd::{AsFd, OwnedFd},
+    path::Path,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use common::{TempDir, path, ro, rw};
+use gofer::{
+    ServerConfig, TreeConfig,
+    jail::{Need, Options},
+};
+use gofer_wire::{
+    FileType, GoferClient, OpenHow, Owner, RenameFlags, SetAttr, SetTime, SocketKind, WalkEnd,
+    request::NodeKind, transport::socket_pair,
+};
+use libtest_mimic::{Arguments, Failed, Trial};
+use linux_abi::Errno;
+
+/// In the environment of the child: which parts of the jail it must have.
+const ROLE: &str = "GOFER_TEST_JAIL";
+
+fn main() {
+    if let Ok(parts) = std::env::var(ROLE) {
+        return be_gofer(&parts);
+    }
+    let mut trials = Vec::new();
+    for parts in ["", "landlock", "seccomp", "landlock,seccomp", "mounts,landlock,seccomp"] {
+        let root_only = parts.contains("mounts") && !rustix::process::geteuid().is_root();
+        trials.push(
+            Trial::test(format!("all requests work with: {parts}"), move || works(parts))
+                .with_ignored_flag(root_only),
+        );
+    }
+    trials.push(Trial::test("the whole host can be served", serves_root));
+    trials.push(Trial::test("the gofer ends with its client", ends));
+    libtest_mimic::run(&Arguments::from_args(), trials).exit();
+}
+
+/// The child: serves `/`'s directories given as arguments on standard input.
+fn be_gofer(parts: &str) {
+    let need = |part| if parts.contains(part) { Need::Must } else { Need::Off };
+    let options =
+        Options { mounts: need("mounts"), landlock: need("landlock"), seccomp: need("seccomp") };
+    let mut directories = std::env::args_os().skip(1);
+    let mut trees = Vec::new();
+    trees.extend(directories.next().map(|path| TreeConfig::read_only(0, path)));
+    trees.extend(directories.next().map(|path| TreeConfig::writable(1, path)));
+    if let Some(tree) = trees.get_mut(1) {
+        tree.sockets = true;
+    }
+    let control = std::io::stdin().as_fd().try_clone_to_owned().unwrap();
+    let report = gofer::run(ServerConfig::new(trees), &control, &options);
+    if let Err(error) = report {
+        eprintln!("gofer: {error}");
+        std::process::exit(1);
+    }
+}
+
+/// A gofer process with these directories.
+fn spawn(parts: &str, directories: &[&Path]) -> (Child, GoferClient) {
+    let (ours, theirs) = socket_pair().unwrap();
+    let child = Command::new(std::env::current_exe().unwrap())
+        .args(directories)
+        .env(ROLE, parts)
+        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .spawn()
+        .unwrap();
+    (child, GoferClient::connect(ours).unwrap())
+}
+
+fn finish(mut child: Child, client: GoferClient) {
+    drop(client);
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        match child.try_wait().unwrap() {
+            Some(status) => return assert!(status.success(), "{status}"),
+            None if Instant::now() > deadline => {
+                child.kill().unwrap();
+                panic!("the gofer outlives its client");
+            }
+            None => std::thread::sleep(Duration::from_millis(2)),
+        }
+    }
+}
+
+fn ends() -> Result<(), Failed> {
+    let dir = TempDir::new();
+    let (child, client) = spawn("landlock,seccomp", &[dir.path(), dir.path()]);
+    client.get_attr(ro(""))?;
+    finish(child, client);
+    Ok(())
+}
+
+/// Every request, so that a system call missing from the policy is noticed.
+fn works(parts: &str) -> Result<(), Failed> {
+    let (fixed, shared) = (TempDir::new(), TempDir::new());
+    fs::create_dir(fixed.path().join("sub dir"))?;
+    fs::write(fixed.path().join("sub dir/file"), b"fixed")?;
+    let (child, c) = spawn(parts, &[fixed.path(), shared.path()]);
+    let reply = c.walk(ro(""), path("sub dir/file"), Some(OpenHow::READ), 100)?;
+    assert_eq!((reply.end, reply.content), (WalkEnd::Complete, Some(b"fixed".to_vec())));
+    let mut text = String::new();
+    File::from(reply.file.unwrap()?).read_to_string(&mut text)?;
+    assert_eq!(text, "fixed");
+    assert_eq!(c.create(ro("x"), 0o600, None, OpenHow::READ).unwrap_err(), Errno::EROFS);
+    changes(&c, shared.path())?;
+    // Several at once: threads are made inside of the jail.
+    std::thread::scope(|scope| {
+        for _ in 0..6 {
+            scope.spawn(|| {
+                for _ in 0..50 {
+                    assert_eq!(c.read_dir(ro(""), true).unwrap().entries.len(), 1);
+                }
+            });
+        }
+    });
+    assert!(!c.is_dead());
+    finish(child, c);
+    Ok(())
+}
+
+fn changes(c: &GoferClient, shared: &Path) -> Result<(), Failed> {
+    let is_root = rustix::process::geteuid().is_root();
+    let owner = is_root.then_some(Owner { uid: 12, gid: 34 });
+    let made = c.create(rw("file"), 0o4711, owner, OpenHow::READ_WRITE)?;
+    assert_eq!(made.attr.permissions(), 0o4711);
+    assert_eq!(made.attr.uid == 12, is_root);
+    c.mkdir(rw("dir"), 0o755, owner)?;
+    c.mknod(rw("fifo"), NodeKind::Fifo, 0o600, owner)?;
+    c.symlink(rw("link"), b"file", owner)?;
+    assert_eq!(c.read_link(rw("link"))?, b"file");
+    c.link(rw("file"), path("dir/second"))?;
+    c.rename(rw("dir/second"), path("third"), RenameFlags::NO_REPLACE)?;
+    let change = SetAttr {
+        mode: Some(0),
+        size: Some(10),
+        gid: is_root.then_some(56),
+        mtime: Some(SetTime::Now),
+        ..SetAttr::default()
+    };
+    assert_eq!(c.set_attr(rw("file"), &change)?.mode, 0o100_000);
+    c.set_attr(rw("file"), &SetAttr { mode: Some(0o600), ..SetAttr::default() })?;
+    match c.set_xattr(rw("file"), b"user.a", b"value", 0) {
+        Err(Errno::EOPNOTSUPP) => {}
+        done => {
+            done?;
+            assert_eq!(c.get_xattr(rw("file"), b"user.a")?, b"value");
+            assert_eq!(c.list_xattr(rw("file"))?, b"user.a\0");
+            c.remove_xattr(rw("file"), b"user.a")?;
+        }
+    }
+    c.fsync(rw("dir"), false)?;
+    c.fsync(rw("file"), true)?;
+    assert!(c.stat_fs(rw("file"))?.blocks > 0);
+    let listener = std::os::unix::net::UnixListener::bind(shared.join("socket"))?;
+    c.connect_socket(rw("socket"), SocketKind::Stream)?;
+    drop(listener);
+    c.unlink(rw("socket"))?;
+    c.unlink(rw("file"))?;
+    c.rmdir(rw("dir"))?;
+    Ok(())
+}
+
+fn serves_root() -> Result<(), Failed> {
+    let shared = TempDir::new();
+    let mut parts = vec!["landlock,seccomp"];
+    if rustix::process::geteuid().is_root() {
+        parts.push("mounts,landlock,seccomp");
+    }
+    for parts in parts {
+        let (child, c) = spawn(parts, &[Path::new("/"), shared.path()]);
+        let reply = c.walk(ro(""), path("etc/passwd"), Some(OpenHow::READ), 0)?;
+        assert!(reply.file.unwrap().is_ok());
+        // What lies where the new root was built is there all the same.
+        let there = shared.path().strip_prefix("/")?.to_str().unwrap();
+        assert_eq!(c.get_attr(ro(there))?.ino, c.get_attr(rw(""))?.ino);
+        assert_eq!(c.get_attr(ro("dev/null"))?.file_type(), FileType::CharDevice);
+        assert!(c.read_dir(ro("proc"), false)?.entries.is_empty());
+        if rustix::process::geteuid().is_root() {
+            assert!(c.open(ro("etc/shadow"), OpenHow::READ).is_ok());
+        }
+        finish(child, c);
+    }
+    Ok(())
+}
