@@ -7,4 +7,5 @@ pub mod eventfd;
 pub mod gofer;
 pub mod host_file;
 pub mod pipe;
+pub mod devpts;
 pub mod pseudo;

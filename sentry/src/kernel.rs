@@ -6,6 +6,7 @@ mod current;
 mod kernel;
 mod served;
 mod task;
+pub mod tty;
 
 pub use credentials::{Capability, CapabilitySet, Credentials};
 pub use current::{CurrentTask, SleepEnd};

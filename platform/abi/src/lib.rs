@@ -9,5 +9,7 @@
 
 mod errno;
 pub mod event;
+pub mod termios;
 
 pub use errno::Errno;
+pub use termios::{Termios, Termios2, WindowSize};

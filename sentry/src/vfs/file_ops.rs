@@ -53,6 +53,17 @@ pub trait FileOps: Send + Sync + Any + fmt::Debug {
         err!(EINVAL)
     }
 
+    /// A blocking read by a file that knows when to give up waiting (terminals with VTIME). `None`: in the
+    /// usual way, by `read`, waiting on `EAGAIN`.
+    fn read_timed(
+        &self,
+        _task: &mut CurrentTask,
+        _file: &FileDescription,
+        _dst: &mut IoDst<'_>,
+    ) -> Option<SysResult<usize>> {
+        None
+    }
+
     /// The second half of open(2), after the description was made and with no lock held: waits for
     /// what an open has to wait for (the other end of a fifo). On an error the description is dropped.
     fn open_wait(&self, _task: &mut CurrentTask, _file: &FileDescription) -> SysResult<()> {

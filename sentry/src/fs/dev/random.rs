@@ -19,7 +19,7 @@ const RNDCLEARPOOL: u32 = 0x5206;
 const RNDRESEEDCRNG: u32 = 0x5207;
 
 /// What the pool of a running system holds, in bits.
-pub const ENTROPY_BITS: i32 = 256;
+pub(super) const ENTROPY_BITS: i32 = 256;
 
 #[derive(Debug)]
 pub(super) struct Random {

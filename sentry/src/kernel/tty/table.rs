@@ -1,0 +1,82 @@
+//! The terminals of one devpts.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, OnceLock},
+};
+
+use ranked_sync::Mutex;
+
+use super::pair::{Groups, Tty};
+use crate::{
+    Errno, SysResult, fs::pseudo::Attr, lock_order,
+};
+
+/// `/proc/sys/kernel/pty/max`.
+pub const MAX_TTYS: usize = 4096;
+
+/// A terminal with what its node in the file system shows.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub tty: Arc<Tty>,
+    pub uid: u32,
+    pub gid: u32,
+    /// The node's attributes, once someone has looked: chmod and chown stay.
+    attr: Arc<OnceLock<Arc<Attr>>>,
+}
+
+impl Entry {
+    /// The node's attributes, made when they are first needed.
+    pub fn attr_or_insert(&self, make: impl FnOnce() -> Attr) -> Arc<Attr> {
+        self.attr.get_or_init(|| Arc::new(make())).clone()
+    }
+}
+
+/// Terminals by number.
+pub struct TtyTable {
+    groups: Arc<dyn Groups>,
+    entries: Mutex<lock_order::Leaf, BTreeMap<u32, Entry>>,
+}
+
+impl TtyTable {
+    pub fn new(groups: Arc<dyn Groups>) -> Arc<Self> {
+        Arc::new(Self { groups, entries: Mutex::new(BTreeMap::new()) })
+    }
+
+    /// A new terminal under the lowest free number, its node the caller's.
+    pub(super) fn create(&self) -> SysResult<Arc<Tty>> {
+        let (uid, gid) = crate::kernel::served().map_or((0, 0), |task| {
+            let cred = task.cred();
+            (cred.fsuid, cred.fsgid)
+        });
+        let mut entries = self.entries.lock();
+        if entries.len() >= MAX_TTYS {
+            return Err(Errno::ENOSPC.into());
+        }
+        let number = (0..).find(|number| !entries.contains_key(number)).ok_or(Errno::ENOSPC)?;
+        let tty = Tty::new(number, self.groups.clone());
+        entries.insert(number, Entry { tty: tty.clone(), uid, gid, attr: Arc::default() });
+        Ok(tty)
+    }
+
+    pub(super) fn remove(&self, number: u32) {
+        let entry = self.entries.lock().remove(&number);
+        drop(entry);
+    }
+
+    pub fn get(&self, number: u32) -> Option<Entry> {
+        self.entries.lock().get(&number).cloned()
+    }
+
+    /// The numbers in use, in order.
+    pub fn numbers(&self) -> Vec<u32> {
+        self.entries.lock().keys().copied().collect()
+    }
+}
+
+impl fmt::Debug for TtyTable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TtyTable")
+    }
+}
