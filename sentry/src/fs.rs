@@ -2,10 +2,10 @@
 
 pub mod anon;
 pub mod dev;
+pub mod devpts;
 pub mod epoll;
 pub mod eventfd;
 pub mod gofer;
 pub mod host_file;
 pub mod pipe;
-pub mod devpts;
 pub mod pseudo;

@@ -133,12 +133,8 @@ impl Entries for Nodes {
     }
 
     fn list(&self, from: u64) -> SysResult<Vec<Listed>> {
-        let ptmx = Listed {
-            key: 0,
-            name: b"ptmx".to_vec(),
-            ino: PTMX_INO,
-            kind: FileType::CharDevice,
-        };
+        let ptmx =
+            Listed { key: 0, name: b"ptmx".to_vec(), ino: PTMX_INO, kind: FileType::CharDevice };
         let terminals = self.table.numbers().into_iter().map(|number| Listed {
             key: u64::from(number) + 1,
             name: number.to_string().into_bytes(),

@@ -24,7 +24,11 @@ impl Console {
     ///
     /// # Errors
     /// `ENOSPC` when there are too many terminals, `EAGAIN` when the host has no thread left.
-    pub fn new(table: &Arc<TtyTable>, window: WindowSize, sink: ConsoleSink) -> SysResult<Arc<Self>> {
+    pub fn new(
+        table: &Arc<TtyTable>,
+        window: WindowSize,
+        sink: ConsoleSink,
+    ) -> SysResult<Arc<Self>> {
         let tty = table.create()?;
         tty.change(|state| {
             state.locked = false;

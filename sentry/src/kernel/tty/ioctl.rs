@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use linux_abi::{Termios, Termios2, WindowSize, termios::Termio};
 
-use super::{MasterFile, job_control, pair::Tty, termios::{Settings, cc}};
+use super::{
+    MasterFile, job_control,
+    pair::Tty,
+    termios::{Settings, cc},
+};
 use crate::{
     Errno, SysResult, err,
     kernel::{Capability, CurrentTask},
@@ -175,9 +179,7 @@ fn common(
                 let discipline = &state.discipline;
                 match side {
                     Side::Master => discipline.output.len(),
-                    Side::Slave => {
-                        discipline.input.readable_len(discipline.settings.edits_lines())
-                    }
+                    Side::Slave => discipline.input.readable_len(discipline.settings.edits_lines()),
                 }
             };
             task.mm().write_obj(arg.as_ref(), &(count as i32))?;
@@ -251,12 +253,12 @@ fn settings(
         TCGETS => mm.write_obj(arg.as_ref(), &current().0.base).map_err(Into::into),
         TCGETS2 => mm.write_obj(arg.as_ref(), &current().0).map_err(Into::into),
         TCGETA => mm.write_obj(arg.as_ref(), &current().termio()).map_err(Into::into),
-        TCSETS | TCSETSW | TCSETSF => set(apply, &|old| {
-            Ok(old.with_termios(mm.read_obj(arg.as_ref::<Termios>())?))
-        }),
-        TCSETS2 | TCSETSW2 | TCSETSF2 => set(apply, &|old| {
-            Ok(old.with_termios2(mm.read_obj(arg.as_ref::<Termios2>())?))
-        }),
+        TCSETS | TCSETSW | TCSETSF => {
+            set(apply, &|old| Ok(old.with_termios(mm.read_obj(arg.as_ref::<Termios>())?)))
+        }
+        TCSETS2 | TCSETSW2 | TCSETSF2 => {
+            set(apply, &|old| Ok(old.with_termios2(mm.read_obj(arg.as_ref::<Termios2>())?)))
+        }
         TCSETA | TCSETAW | TCSETAF => {
             set(apply, &|old| Ok(old.with_termio(mm.read_obj(arg.as_ref::<Termio>())?)))
         }
@@ -272,9 +274,7 @@ fn settings(
             Ok(old)
         }),
         // Ptys have no break to send, and nothing to wait for.
-        TCSBRK | TCSBRKP | TIOCSBRK | TIOCCBRK => {
-            job_control::check_background(tty, libc::SIGTTOU)
-        }
+        TCSBRK | TCSBRKP | TIOCSBRK | TIOCCBRK => job_control::check_background(tty, libc::SIGTTOU),
         TCXONC => flow(tty, side, arg.0 as i32),
         TCFLSH => flush(tty, side, arg.0 as i32),
         _ => return None,

@@ -115,7 +115,8 @@ impl LineDiscipline {
             self.stop_output();
             return true;
         }
-        let is_signal = [cc::VINTR, cc::VQUIT, cc::VSUSP].iter().any(|&c| settings.is_char(byte, c));
+        let is_signal =
+            [cc::VINTR, cc::VQUIT, cc::VSUSP].iter().any(|&c| settings.is_char(byte, c));
         if self.output.stopped && settings.input(libc::IXANY) && !is_signal {
             self.start_output();
         }
@@ -243,7 +244,9 @@ impl LineDiscipline {
     /// New settings, with what that means for the bytes already there (`n_tty_set_termios`).
     pub(super) fn set_settings(&mut self, new: Settings) {
         let old = std::mem::replace(&mut self.settings, new);
-        if old.is_canonical() != new.is_canonical() || old.local(super::termios::EXTPROC) != new.local(super::termios::EXTPROC) {
+        if old.is_canonical() != new.is_canonical()
+            || old.local(super::termios::EXTPROC) != new.local(super::termios::EXTPROC)
+        {
             if new.is_canonical() {
                 self.input.become_canonical();
             } else {

@@ -92,7 +92,8 @@ impl SlaveFile {
         let want = waits.minimum.max(1).min(dst.len());
         let now = |task: &CurrentTask| task.kernel().clocks.monotonic();
         // With VMIN the clock starts with the first byte, and again with each.
-        let mut deadline: Option<Monotonic> = (waits.minimum == 0).then(|| now(task).after(wait_ns));
+        let mut deadline: Option<Monotonic> =
+            (waits.minimum == 0).then(|| now(task).after(wait_ns));
         let mut seen = 0;
         let waker = task.waker().clone();
         let _registration = self.tty.slave_queue.register(waker, EventMask::READABLE);

@@ -9,9 +9,7 @@ use std::{
 use ranked_sync::Mutex;
 
 use super::pair::{Groups, Tty};
-use crate::{
-    Errno, SysResult, fs::pseudo::Attr, lock_order,
-};
+use crate::{Errno, SysResult, fs::pseudo::Attr, lock_order};
 
 /// `/proc/sys/kernel/pty/max`.
 pub const MAX_TTYS: usize = 4096;

@@ -33,8 +33,7 @@ pub(super) const EXTPROC: u32 = 0o200000;
 const DEFAULT_SPEED: u32 = 38400;
 
 /// What a new terminal's control characters are (`INIT_C_CC`).
-const DEFAULT_CC: [u8; NCCS] =
-    [3, 28, 127, 21, 4, 0, 1, 0, 17, 19, 26, 0, 18, 15, 23, 22, 0, 0, 0];
+const DEFAULT_CC: [u8; NCCS] = [3, 28, 127, 21, 4, 0, 1, 0, 17, 19, 26, 0, 18, 15, 23, 22, 0, 0, 0];
 
 /// The settings of one terminal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -162,9 +161,8 @@ const BOTHER: u32 = 0o10000;
 
 /// Bits per second of a `B…` code; `None` for a code that has none.
 fn baud_rate(code: u32) -> Option<u32> {
-    const LOW: [u32; 16] = [
-        0, 50, 75, 110, 134, 150, 200, 300, 600, 1200, 1800, 2400, 4800, 9600, 19200, 38400,
-    ];
+    const LOW: [u32; 16] =
+        [0, 50, 75, 110, 134, 150, 200, 300, 600, 1200, 1800, 2400, 4800, 9600, 19200, 38400];
     const HIGH: [u32; 15] = [
         57600, 115_200, 230_400, 460_800, 500_000, 576_000, 921_600, 1_000_000, 1_152_000,
         1_500_000, 2_000_000, 2_500_000, 3_000_000, 3_500_000, 4_000_000,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use ranked_sync::Mutex;
 
 use super::{
-    pair::{Groups, Tty},
     packet,
+    pair::{Groups, Tty},
     termios::{Settings, cc},
 };
 use crate::lock_order;
