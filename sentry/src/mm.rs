@@ -30,6 +30,9 @@ mod shared_anonymous;
 mod state;
 mod vma;
 
+#[cfg(test)]
+mod tests;
+
 pub use access::PinnedSlices;
 pub use fault::FaultError;
 pub use map::{MapRequest, Placement};

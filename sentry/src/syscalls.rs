@@ -9,6 +9,7 @@ mod dispatch;
 mod epoll;
 mod eventfd;
 mod install;
+mod mmap;
 mod pipe;
 mod poll;
 mod select;

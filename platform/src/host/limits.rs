@@ -23,6 +23,17 @@ pub fn total_swap() -> u64 {
     info.totalswap.saturating_mul(u64::from(info.mem_unit))
 }
 
+/// AT_HWCAP and AT_HWCAP2 (getauxval(3)).
+pub fn hwcap() -> (u64, u64) {
+    let (first, second) = rustix::param::linux_hwcap();
+    (first as u64, second as u64)
+}
+
+/// AT_MINSIGSTKSZ: what a signal frame needs.
+pub fn min_signal_stack() -> u64 {
+    rustix::param::linux_minsigstksz() as u64
+}
+
 /// Fills the buffer from the host's random generator (getrandom(2)).
 pub fn fill_random(buffer: &mut [u8]) -> Result<(), Errno> {
     let mut filled = 0;

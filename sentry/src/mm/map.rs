@@ -228,6 +228,13 @@ impl MemoryManager {
         Ok(())
     }
 
+    /// `EPERM` when this process may lock nothing at all (`can_do_mlock`).
+    pub fn may_lock(&self) -> Result<(), Errno> {
+        let can = self.limits.may_lock.load(Ordering::Relaxed)
+            || self.limits.memlock.load(Ordering::Relaxed) != 0;
+        if can { Ok(()) } else { Err(Errno::EPERM) }
+    }
+
     /// May `locked` bytes be locked in all?
     pub(super) fn check_lock(&self, locked: u64) -> Result<(), Errno> {
         let limit = self.limits.memlock.load(Ordering::Relaxed);

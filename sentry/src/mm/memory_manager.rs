@@ -13,7 +13,7 @@ use linux_abi::Errno;
 use platform::{AddressSpace, PAGE_SIZE, PlatformError, memory::MemoryFile};
 use ranked_sync::{RwLock, RwLockWriteGuard};
 
-use super::{batch::Batch, pins::Pins, state::MmState, vma::Vma};
+use super::{batch::Batch, pins::Pins, state::{ImageInfo, MmState}, vma::Vma};
 use crate::lock_order;
 
 /// What of a process's limits concerns its memory (getrlimit(2)), in bytes; kept here because faults and
@@ -41,7 +41,7 @@ impl Default for MmLimits {
 }
 
 impl MmLimits {
-    fn copy_from(&self, other: &Self) {
+    pub(crate) fn copy_from(&self, other: &Self) {
         self.address_space.store(other.address_space.load(Ordering::Relaxed), Ordering::Relaxed);
         self.data.store(other.data.load(Ordering::Relaxed), Ordering::Relaxed);
         self.stack.store(other.stack.load(Ordering::Relaxed), Ordering::Relaxed);
@@ -151,6 +151,29 @@ impl MemoryManager {
         }
         drop(child_state);
         Ok(child)
+    }
+
+    /// Top-down placement starts below `base`.
+    pub(crate) fn set_mmap_base(&self, base: u64) {
+        self.write_state().mmap_base = page_down(base);
+    }
+
+    /// Where a mapping of `len` bytes would go.
+    pub(crate) fn find_place(&self, len: u64) -> Option<u64> {
+        self.state.read().find_place(&self.user_range, 0, len, false)
+    }
+
+    /// Says where things are.
+    pub(crate) fn set_image(&self, image: ImageInfo) {
+        let mut state = self.write_state();
+        let before = std::mem::replace(&mut state.image, image);
+        drop(state);
+        drop(before);
+    }
+
+    /// Where things are.
+    pub fn image(&self) -> ImageInfo {
+        self.state.read().image.clone()
     }
 
     /// From now on changes go to the host at once; those gathered while the image was built go now.

@@ -32,10 +32,10 @@ static X86_64: [Option<Entry>; TABLE_SIZE] = const { syscall_table! {
     6   lstat;
     7   poll => super::poll::sys_poll, Full;
     8   lseek;
-    9   mmap;
-    10  mprotect;
-    11  munmap;
-    12  brk;
+    9   mmap => super::mmap::sys_mmap, Full;
+    10  mprotect => super::mmap::sys_mprotect, Full;
+    11  munmap => super::mmap::sys_munmap, Full;
+    12  brk => super::mmap::sys_brk, Full;
     13  rt_sigaction;
     14  rt_sigprocmask;
     15  rt_sigreturn;
