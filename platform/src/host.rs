@@ -14,7 +14,9 @@ pub use clock::{
 };
 pub use file::{allocate, file_size, seek_data, seek_hole, sync_file};
 pub use io::{preadv, pwritev, readv, writev};
-pub use limits::{cpu_count, fill_random, hwcap, min_signal_stack, raise_open_files, total_memory, total_swap};
+pub use limits::{
+    cpu_count, fill_random, hwcap, min_signal_stack, raise_open_files, total_memory, total_swap,
+};
 pub use parker::Parker;
 
 use linux_abi::Errno;

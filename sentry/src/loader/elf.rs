@@ -189,7 +189,8 @@ fn segment(program: &ProgramHeader) -> Option<Option<Segment>> {
         return Some(None);
     }
     let end = program.vaddr.checked_add(program.memsz)?.checked_next_multiple_of(PAGE_SIZE)?;
-    let file_end = program.offset.checked_add(program.filesz)?.checked_next_multiple_of(PAGE_SIZE)?;
+    let file_end =
+        program.offset.checked_add(program.filesz)?.checked_next_multiple_of(PAGE_SIZE)?;
     let agrees = program.filesz == 0 || program.vaddr % PAGE_SIZE == program.offset % PAGE_SIZE;
     if program.filesz > program.memsz || !agrees || end > 1 << 47 || file_end > 1 << 62 {
         return None;
@@ -222,7 +223,16 @@ mod tests {
 
     fn load(vaddr: u64, offset: u64, filesz: u64, memsz: u64) -> ProgramHeader {
         let flags = PF_R | PF_X;
-        ProgramHeader { kind: PT_LOAD, flags, offset, vaddr, paddr: 0, filesz, memsz, align: 0x1000 }
+        ProgramHeader {
+            kind: PT_LOAD,
+            flags,
+            offset,
+            vaddr,
+            paddr: 0,
+            filesz,
+            memsz,
+            align: 0x1000,
+        }
     }
 
     fn parse(programs: &[ProgramHeader]) -> Option<Elf> {

@@ -215,12 +215,8 @@ fn map_segment(
     let zero_from = if segment.filesz == 0 {
         page
     } else {
-        let mut request = MapRequest::anonymous(
-            page,
-            file_end - page,
-            segment.prot,
-            Placement::FixedNoReplace,
-        );
+        let mut request =
+            MapRequest::anonymous(page, file_end - page, segment.prot, Placement::FixedNoReplace);
         let offset = segment.offset.checked_sub(into_page).ok_or(Errno::ENOEXEC)?;
         request.source = Source::File { file: file.clone(), offset };
         mm.map(request)?;
@@ -261,8 +257,7 @@ fn map_vdso(mm: &MemoryManager, vdso: &VdsoImage) -> Result<Option<u64>, Errno> 
         return Ok(None);
     }
     let len = vdso.image.len() as u64;
-    let mut request =
-        MapRequest::anonymous(0, len, Prot::READ | Prot::WRITE, Placement::Anywhere);
+    let mut request = MapRequest::anonymous(0, len, Prot::READ | Prot::WRITE, Placement::Anywhere);
     request.flags = VmaFlags::VDSO;
     let at = mm.map(request)?;
     mm.copy_out(UserAddr(at), &vdso.image)?;

@@ -134,11 +134,10 @@ mod tests {
             String::from_utf8(stack.bytes[at..at + end].to_vec()).unwrap()
         };
         assert_eq!((word(0), word(3), word(5)), (2, 0, 0));
-        assert_eq!((string(word(1)), string(word(2)), string(word(4))), (
-            "prog".into(),
-            "one".into(),
-            "A=b".into()
-        ));
+        assert_eq!(
+            (string(word(1)), string(word(2)), string(word(4))),
+            ("prog".into(), "one".into(), "A=b".into())
+        );
         assert_eq!(stack.args, word(1)..word(4));
         let find = |kind: u64| {
             (6..).step_by(2).find(|&at| word(at) == kind).map(|at| word(at + 1)).unwrap()

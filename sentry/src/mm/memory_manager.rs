@@ -13,7 +13,12 @@ use linux_abi::Errno;
 use platform::{AddressSpace, PAGE_SIZE, PlatformError, memory::MemoryFile};
 use ranked_sync::{RwLock, RwLockWriteGuard};
 
-use super::{batch::Batch, pins::Pins, state::{ImageInfo, MmState}, vma::Vma};
+use super::{
+    batch::Batch,
+    pins::Pins,
+    state::{ImageInfo, MmState},
+    vma::Vma,
+};
 use crate::lock_order;
 
 /// What of a process's limits concerns its memory (getrlimit(2)), in bytes; kept here because faults and

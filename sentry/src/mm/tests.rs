@@ -46,7 +46,9 @@ impl AddressSpace for PretendSpace {
                         pages.insert(addr + at, (*prot, place));
                     }
                 }
-                MapOp::Unmap { addr, len } => pages.retain(|at, _| !(*addr..addr + len).contains(at)),
+                MapOp::Unmap { addr, len } => {
+                    pages.retain(|at, _| !(*addr..addr + len).contains(at))
+                }
                 MapOp::Protect { addr, len, prot } => {
                     for (_, page) in pages.range_mut(*addr..addr + len) {
                         page.0 = *prot;
@@ -187,10 +189,7 @@ fn inaccessible_reservations_cost_no_host_call() {
     assert_eq!((error.signal, error.code), (libc::SIGSEGV, 2));
     let error = s.mm.handle_fault(at + 1000 * PAGE, AccessKind::Read).unwrap_err();
     assert_eq!((error.signal, error.code), (libc::SIGSEGV, 1));
-    assert_eq!(
-        s.mm.protect(at + 999 * PAGE, 2 * PAGE, RW, false),
-        Err(linux_abi::Errno::ENOMEM)
-    );
+    assert_eq!(s.mm.protect(at + 999 * PAGE, 2 * PAGE, RW, false), Err(linux_abi::Errno::ENOMEM));
     assert_eq!(s.mm.state.read().vmas.len(), 2, "the part before the hole was changed");
 }
 
@@ -242,8 +241,7 @@ fn fixed_replaces_and_noreplace_refuses() {
     let mut byte = [1];
     s.mm.copy_in(UserAddr(at + 2 * PAGE), &mut byte).unwrap();
     assert_eq!(byte, [0]);
-    let request =
-        |addr, placement| s.mm.map(MapRequest::anonymous(addr, PAGE, RW, placement));
+    let request = |addr, placement| s.mm.map(MapRequest::anonymous(addr, PAGE, RW, placement));
     use linux_abi::Errno;
     assert_eq!(request(at, Placement::FixedNoReplace), Err(Errno::EEXIST));
     assert_eq!(request(at + 1, Placement::Fixed), Err(Errno::EINVAL));
