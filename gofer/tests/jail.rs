@@ -6,13 +6,13 @@ mod common;
 use std::{
     fs::{self, File},
     io::Read,
-    os::fd::{AsFd, OwnedFd},
+    os::fd::AsFd,
     path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
-use common::{TempDir, path, ro, rw};
+use common::{TempDir, can_give_files_away, path, ro, rw};
 use gofer::{
     ServerConfig, TreeConfig,
     jail::{Need, Options},
@@ -41,6 +41,12 @@ fn main() {
     }
     trials.push(Trial::test("the whole host can be served", serves_root));
     trials.push(Trial::test("the gofer ends with its client", ends));
+    let root_only = !rustix::process::geteuid().is_root();
+    trials.push(
+        Trial::test("a jailed gofer has nothing but its trees", is_bare)
+            .with_ignored_flag(root_only),
+    );
+    trials.push(Trial::test("how long a start takes", starts).with_ignored_flag(true));
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }
 
@@ -70,7 +76,7 @@ fn spawn(parts: &str, directories: &[&Path]) -> (Child, GoferClient) {
     let child = Command::new(std::env::current_exe().unwrap())
         .args(directories)
         .env(ROLE, parts)
-        .stdin(Stdio::from(OwnedFd::from(theirs)))
+        .stdin(Stdio::from(theirs))
         .spawn()
         .unwrap();
     (child, GoferClient::connect(ours).unwrap())
@@ -128,7 +134,7 @@ fn works(parts: &str) -> Result<(), Failed> {
 }
 
 fn changes(c: &GoferClient, shared: &Path) -> Result<(), Failed> {
-    let is_root = rustix::process::geteuid().is_root();
+    let is_root = can_give_files_away();
     let owner = is_root.then_some(Owner { uid: 12, gid: 34 });
     let made = c.create(rw("file"), 0o4711, owner, OpenHow::READ_WRITE)?;
     assert_eq!(made.attr.permissions(), 0o4711);
@@ -184,10 +190,62 @@ fn serves_root() -> Result<(), Failed> {
         assert_eq!(c.get_attr(ro(there))?.ino, c.get_attr(rw(""))?.ino);
         assert_eq!(c.get_attr(ro("dev/null"))?.file_type(), FileType::CharDevice);
         assert!(c.read_dir(ro("proc"), false)?.entries.is_empty());
-        if rustix::process::geteuid().is_root() {
+        if can_give_files_away() {
             assert!(c.open(ro("etc/shadow"), OpenHow::READ).is_ok());
         }
         finish(child, c);
+    }
+    Ok(())
+}
+
+/// What the host says of the process.
+fn is_bare() -> Result<(), Failed> {
+    let (fixed, shared) = (TempDir::new(), TempDir::new());
+    let (child, c) = spawn("mounts,landlock,seccomp", &[fixed.path(), shared.path()]);
+    c.get_attr(ro(""))?;
+    let proc = Path::new("/proc").join(child.id().to_string());
+    let status = fs::read_to_string(proc.join("status"))?;
+    let field = |name: &str| {
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+        line[name.len() + 1..].trim().to_owned()
+    };
+    assert_eq!(field("NoNewPrivs"), "1");
+    assert_eq!(field("Seccomp"), "2");
+    for (set, allowed) in [("CapEff", 0x1f), ("CapPrm", 0x1f), ("CapBnd", 0), ("CapInh", 0)] {
+        let capabilities = u64::from_str_radix(&field(set), 16)?;
+        assert_eq!(capabilities & !allowed, 0, "{set}: {capabilities:x}");
+    }
+    let mut names: Vec<_> = fs::read_dir(proc.join("root"))?
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    assert_eq!(names, ["fd", "trees"]);
+    let mounts = fs::read_to_string(proc.join("mountinfo"))?;
+    for (point, read_only) in [("/trees/0", true), ("/trees/1", false)] {
+        let line = mounts.lines().find(|line| line.contains(point)).unwrap();
+        let options = line.split(' ').nth(5).unwrap();
+        assert!(options.contains("nodev") && options.contains("nosuid"), "{line}");
+        assert_eq!(options.starts_with("ro"), read_only, "{line}");
+    }
+    // Standard input and output and error, the trees, and the socket; and one of the test.
+    let descriptors = fs::read_dir(proc.join("fd"))?.count();
+    assert!(descriptors <= 8, "{descriptors} descriptors");
+    finish(child, c);
+    Ok(())
+}
+
+/// From spawning to the answer to the first request.
+fn starts() -> Result<(), Failed> {
+    let shared = TempDir::new();
+    for parts in ["", "landlock,seccomp", "mounts,landlock,seccomp"] {
+        let rounds = 20;
+        let start = Instant::now();
+        for _ in 0..rounds {
+            let (child, c) = spawn(parts, &[Path::new("/"), shared.path()]);
+            c.get_attr(ro(""))?;
+            finish(child, c);
+        }
+        println!("{parts:30} {:?}", start.elapsed() / rounds);
     }
     Ok(())
 }

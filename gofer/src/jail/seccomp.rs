@@ -36,4 +36,35 @@ mod tests {
         let filters = compile().unwrap();
         assert!(filters.contains_key("threads") && filters.contains_key("clone3"));
     }
+
+    /// A filter binds a thread unless it is told otherwise, so that a thread can try it.
+    #[test]
+    fn a_filtered_thread_can_serve_files_and_little_else() {
+        use rustix::{io::Errno, mm, net, process, thread};
+        let filters = compile().unwrap();
+        let filtered = std::thread::spawn(move || {
+            seccompiler::apply_filter(&filters["clone3"]).unwrap();
+            seccompiler::apply_filter(&filters["threads"]).unwrap();
+            assert!(rustix::fs::stat("/").is_ok());
+            assert!(net::socket(net::AddressFamily::UNIX, net::SocketType::STREAM, None).is_ok());
+            let inet = net::socket(net::AddressFamily::INET, net::SocketType::STREAM, None);
+            assert_eq!(inet.unwrap_err(), Errno::PERM);
+            assert_eq!(process::chdir("/"), Err(Errno::PERM));
+            assert_eq!(thread::set_no_new_privs(true), Err(Errno::PERM));
+            assert_eq!(
+                process::kill_process(process::getpid(), process::Signal::URG),
+                Err(Errno::PERM)
+            );
+            assert_eq!(rustix::pipe::pipe().unwrap_err(), Errno::PERM);
+            assert_eq!(
+                rustix::mount::unmount("/", rustix::mount::UnmountFlags::empty()),
+                Err(Errno::PERM)
+            );
+            assert_eq!(mm::mlockall(mm::MlockAllFlags::CURRENT), Err(Errno::PERM));
+            assert!(std::process::Command::new("/bin/true").spawn().is_err());
+            // Threads can be made, by way of the older call.
+            assert_eq!(std::thread::spawn(|| 7).join().unwrap(), 7);
+        });
+        filtered.join().unwrap();
+    }
 }
