@@ -9,3 +9,4 @@ pub mod gofer;
 pub mod host_file;
 pub mod pipe;
 pub mod pseudo;
+pub mod tmpfs;

@@ -2,6 +2,7 @@
 
 mod credentials;
 mod current;
+mod fs_context;
 #[expect(clippy::module_inception, reason = "the kernel object is the heart of the kernel module")]
 mod kernel;
 mod served;
@@ -10,6 +11,7 @@ pub mod tty;
 
 pub use credentials::{Capability, CapabilitySet, Credentials};
 pub use current::{CurrentTask, SleepEnd};
+pub use fs_context::FsContext;
 pub use kernel::Kernel;
 pub use served::{served, set_served};
 pub use task::{Task, TaskWaker};

@@ -22,7 +22,10 @@ lock_order! {
     MountTree,
     /// One rename at a time moves dentries between directories.
     Rename,
-    /// A dentry's children (parent before child).
+    /// The names of one directory change, or are asked for, one at a time. The one lock held across the file
+    /// system's own work, gofer calls included (`i_rwsem` in Linux): no guest memory is touched below it.
+    DirChange,
+    /// A dentry's children, in memory.
     DentryChildren,
     /// An overlay inode's layers, taken while copying up.
     OverlayInode,
@@ -38,6 +41,8 @@ lock_order! {
     Task,
     /// Current directory, root, umask.
     FsContext,
+    /// Where one mount hangs, and what is mounted on it.
+    MountLinks,
     /// Timers of a process, timerfd.
     Timers,
     /// The fd table of a process.

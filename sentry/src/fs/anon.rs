@@ -2,7 +2,7 @@
 //! `pipefs`, `sockfs`).
 
 use std::sync::{
-    Arc,
+    Arc, LazyLock,
     atomic::{AtomicU64, Ordering},
 };
 
@@ -145,7 +145,9 @@ pub fn open_inode(
     flags: u32,
     cred: Arc<Credentials>,
 ) -> Arc<FileDescription> {
-    let mount = Mount::internal(Arc::new(AnonFs));
+    // One for all: it has no state, and nothing is mounted on it.
+    static MOUNT: LazyLock<Arc<Mount>> = LazyLock::new(|| Mount::internal(Arc::new(AnonFs)));
+    let mount = MOUNT.clone();
     let path = VfsPath { mount, dentry: Dentry::anonymous(name.into_bytes(), inode) };
     FileDescription::new(ops, path, flags, cred)
 }
@@ -160,4 +162,16 @@ pub fn open_anon(
 ) -> Arc<FileDescription> {
     let inode = AnonInode::new(&cred);
     open_inode(ops, inode, format!("anon_inode:[{kind}]"), flags, cred)
+}
+
+impl FileDescription {
+    /// As [`open_anon`], the kind being named as Linux does: `[eventfd]`.
+    pub fn anonymous(
+        ops: Box<dyn FileOps>,
+        name: &str,
+        flags: u32,
+        cred: Arc<Credentials>,
+    ) -> Arc<Self> {
+        open_anon(ops, name.trim_matches(['[', ']']), flags, cred)
+    }
 }

@@ -4,7 +4,7 @@ use std::{fmt, ops::Deref, sync::Arc};
 
 use platform::Context;
 
-use super::{Task, TaskWaker};
+use super::{FsContext, Task, TaskWaker};
 use crate::{
     Restart, SysError, SysResult,
     mm::MemoryManager,
@@ -22,6 +22,7 @@ pub struct CurrentTask {
     /// thread only (execve, unshare).
     mm: Arc<MemoryManager>,
     fds: Arc<FdTable>,
+    fs: Arc<FsContext>,
 }
 
 /// How a sleep ended.
@@ -49,6 +50,11 @@ impl CurrentTask {
     /// This process's descriptors.
     pub fn fds(&self) -> &Arc<FdTable> {
         &self.fds
+    }
+
+    /// Root, working directory, umask.
+    pub fn fs(&self) -> &Arc<FsContext> {
+        &self.fs
     }
 
     /// The file behind `fd` (not O_PATH), or `EBADF`.

@@ -81,6 +81,13 @@ pub trait FileOps: Send + Sync + Any + fmt::Debug {
         err!(EINVAL)
     }
 
+    /// Writes at the end of the file (O_APPEND): where it wrote, and how much. Files that can be written by
+    /// several at once override this, so that none writes over another.
+    fn append(&self, file: &FileDescription, src: &mut IoSrc<'_>) -> SysResult<(u64, usize)> {
+        let end = file.metadata()?.size;
+        self.write(file, end, src).map(|n| (end, n))
+    }
+
     /// Does a blocking write go on until all bytes are written (pipes, stream sockets, ttys)? The
     /// write handlers then call `write` again after a short count, waiting as needed.
     fn writes_all(&self) -> bool {

@@ -32,6 +32,11 @@ pub trait FileSystem: Send + Sync + fmt::Debug {
         Ok(())
     }
 
+    /// Changes options (MS_REMOUNT), as mount(2) gives them.
+    fn remount(&self, _options: &[u8]) -> SysResult<()> {
+        Ok(())
+    }
+
     /// Options as in /proc/mounts, with a leading comma when there are any.
     fn mount_options(&self) -> String {
         String::new()
@@ -262,6 +267,12 @@ pub trait Inode: Send + Sync + Any + fmt::Debug {
 pub trait DirOps {
     /// The entry of that name, or `ENOENT`.
     fn lookup(&self, name: &[u8]) -> SysResult<Arc<dyn Inode>>;
+
+    /// Does a lookup of a missing name cost nothing (all names are in memory, the directory was listed
+    /// whole)? VFS then keeps no negative dentries for it.
+    fn missing_is_cheap(&self) -> bool {
+        false
+    }
 
     /// Is a cached answer (`None`: no such entry) still true? Asked only where
     /// [`FileSystem::caches_names`] is false.

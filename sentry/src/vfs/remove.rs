@@ -1,0 +1,222 @@
+//! Names that go: unlink, rmdir, rename (`fs/namei.c`).
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
+};
+
+use super::{
+    AccessMask, Dentry, Last, LookupFlags, NameBuf, ParentPath, PathCx, RenameFlags, VfsPath,
+    notify::{FsEvent, notify, notify_entry},
+    permission::{may_create, may_delete, want_write},
+    resolve_parent,
+};
+use crate::{Errno, SysResult, err};
+
+/// unlink(2).
+pub fn unlink(cx: &PathCx, start: &VfsPath, path: &[u8]) -> SysResult<()> {
+    let parent = resolve_parent(cx, start, path, LookupFlags::empty())?;
+    let Last::Name(name) = &parent.last else { return err!(EISDIR) };
+    want_write(&parent.dir.mount)?;
+    let dir = &parent.dir.dentry;
+    let superblock = parent.dir.mount.superblock();
+    let guard = dir.lock_names().ok_or(Errno::ENOTDIR)?;
+    let victim = superblock.lookup_locked(dir, &guard, name, &Vec::new)?.ok_or(Errno::ENOENT)?;
+    if parent.must_be_dir {
+        return if victim.is_dir() { err!(EISDIR) } else { err!(ENOTDIR) };
+    }
+    may_delete(dir, &victim, false, &cx.cred)?;
+    if victim.may_be_mountpoint() {
+        return err!(EBUSY);
+    }
+    let ops = dir.dir_ops().ok_or(Errno::ENOTDIR)?;
+    ops.unlink(name, victim.inode())?;
+    superblock.remove(&victim);
+    drop(guard);
+    notify_gone(dir, name, &victim);
+    Ok(())
+}
+
+/// rmdir(2).
+pub fn rmdir(cx: &PathCx, start: &VfsPath, path: &[u8]) -> SysResult<()> {
+    let parent = resolve_parent(cx, start, path, LookupFlags::empty())?;
+    let name = match &parent.last {
+        Last::Name(name) => name,
+        Last::Dot => return err!(EINVAL),
+        Last::DotDot => return err!(ENOTEMPTY),
+        Last::Root => return err!(EBUSY),
+    };
+    want_write(&parent.dir.mount)?;
+    let dir = &parent.dir.dentry;
+    let superblock = parent.dir.mount.superblock();
+    let guard = dir.lock_names().ok_or(Errno::ENOTDIR)?;
+    let victim = superblock.lookup_locked(dir, &guard, name, &Vec::new)?.ok_or(Errno::ENOENT)?;
+    may_delete(dir, &victim, true, &cx.cred)?;
+    if victim.may_be_mountpoint() {
+        return err!(EBUSY);
+    }
+    let ops = dir.dir_ops().ok_or(Errno::ENOTDIR)?;
+    ops.rmdir(name, victim.inode())?;
+    superblock.remove(&victim);
+    drop(guard);
+    notify_gone(dir, name, &victim);
+    Ok(())
+}
+
+fn notify_gone(dir: &Dentry, name: &[u8], victim: &Dentry) {
+    notify_entry(dir, name, victim.is_dir(), FsEvent::Delete);
+    let last = victim.is_dir() || victim.inode().metadata().is_ok_and(|meta| meta.nlink == 0);
+    notify(victim, if last { FsEvent::DeleteSelf } else { FsEvent::Attrib });
+}
+
+/// One side of a rename.
+struct Side<'a> {
+    dir: &'a Arc<Dentry>,
+    name: &'a NameBuf,
+    must_be_dir: bool,
+}
+
+/// renameat2(2).
+pub fn rename(
+    cx: &PathCx,
+    (old_start, old_path): (&VfsPath, &[u8]),
+    (new_start, new_path): (&VfsPath, &[u8]),
+    flags: RenameFlags,
+) -> SysResult<()> {
+    let exclusive = RenameFlags::NOREPLACE | RenameFlags::WHITEOUT;
+    if flags.contains(RenameFlags::EXCHANGE) && flags.intersects(exclusive) {
+        return err!(EINVAL);
+    }
+    let old = resolve_parent(cx, old_start, old_path, LookupFlags::empty())?;
+    let new = resolve_parent(cx, new_start, new_path, LookupFlags::empty())?;
+    if !Arc::ptr_eq(&old.dir.mount, &new.dir.mount) {
+        return err!(EXDEV);
+    }
+    let from = side(&old).ok_or(Errno::EBUSY)?;
+    let in_the_way = if flags.contains(RenameFlags::NOREPLACE) { Errno::EEXIST } else { Errno::EBUSY };
+    let to = side(&new).ok_or(in_the_way)?;
+    want_write(&old.dir.mount)?;
+    rename_locked(cx, &old.dir, &from, &to, flags)
+}
+
+fn side(parent: &ParentPath) -> Option<Side<'_>> {
+    match &parent.last {
+        Last::Name(name) => {
+            Some(Side { dir: &parent.dir.dentry, name, must_be_dir: parent.must_be_dir })
+        }
+        _ => None,
+    }
+}
+
+/// Takes the locks, finds both names and checks them.
+fn rename_locked(
+    cx: &PathCx,
+    place: &VfsPath,
+    from: &Side<'_>,
+    to: &Side<'_>,
+    flags: RenameFlags,
+) -> SysResult<()> {
+    let superblock = place.mount.superblock();
+    let tree = superblock.rename.lock();
+    let (one, two) = Dentry::lock_two(from.dir, to.dir).ok_or(Errno::ENOTDIR)?;
+    let second = two.as_ref().unwrap_or(&one);
+    let source =
+        superblock.lookup_locked(from.dir, &one, from.name, &Vec::new)?.ok_or(Errno::ENOENT)?;
+    let target = superblock.lookup_locked(to.dir, second, to.name, &Vec::new)?;
+    let exchange = flags.contains(RenameFlags::EXCHANGE);
+    match &target {
+        Some(_) if flags.contains(RenameFlags::NOREPLACE) => return err!(EEXIST),
+        None if exchange => return err!(ENOENT),
+        Some(target) if exchange && !target.is_dir() && to.must_be_dir => return err!(ENOTDIR),
+        _ => {}
+    }
+    if !source.is_dir() && (from.must_be_dir || (to.must_be_dir && !exchange)) {
+        return err!(ENOTDIR);
+    }
+    if to.dir.is_within(&source) {
+        return err!(EINVAL);
+    }
+    if let Some(target) = &target
+        && from.dir.is_within(target)
+    {
+        return if exchange { err!(EINVAL) } else { err!(ENOTEMPTY) };
+    }
+    if let Some(target) = &target
+        && same_file(&source, target)
+    {
+        return Ok(());
+    }
+    may_rename(cx, from, to, (&source, target.as_ref()), exchange)?;
+    let ops = from.dir.dir_ops().ok_or(Errno::ENOTDIR)?;
+    ops.rename(from.name, to.dir.inode(), to.name, flags)?;
+    ops.renamed(source.inode(), to.dir.inode(), to.name);
+    match &target {
+        Some(target) if exchange => {
+            if let Some(ops) = to.dir.dir_ops() {
+                ops.renamed(target.inode(), from.dir.inode(), from.name);
+            }
+            target.move_to(from.dir, from.name);
+        }
+        Some(target) => superblock.remove(target),
+        None => {}
+    }
+    source.move_to(to.dir, to.name);
+    drop((one, two, tree));
+    if flags.contains(RenameFlags::WHITEOUT) {
+        from.dir.forget_child(from.name);
+    }
+    notify_moved(from, to, &source, target.as_ref().filter(|_| !exchange));
+    Ok(())
+}
+
+fn same_file(a: &Dentry, b: &Dentry) -> bool {
+    if Arc::ptr_eq(a.inode(), b.inode()) {
+        return true;
+    }
+    match (a.inode().metadata(), b.inode().metadata()) {
+        (Ok(a), Ok(b)) => (a.dev, a.ino) == (b.dev, b.ino),
+        _ => false,
+    }
+}
+
+/// The permissions of `vfs_rename`.
+fn may_rename(
+    cx: &PathCx,
+    from: &Side<'_>,
+    to: &Side<'_>,
+    (source, target): (&Arc<Dentry>, Option<&Arc<Dentry>>),
+    exchange: bool,
+) -> SysResult<()> {
+    let cred = &cx.cred;
+    may_delete(from.dir, source, source.is_dir(), cred)?;
+    match target {
+        None => may_create(to.dir, cred)?,
+        Some(target) => {
+            let as_dir = if exchange { target.is_dir() } else { source.is_dir() };
+            may_delete(to.dir, target, as_dir, cred)?;
+        }
+    }
+    // A directory that changes its parent has its `..` written.
+    if !Arc::ptr_eq(from.dir, to.dir) {
+        let moved = [Some(source), target.filter(|_| exchange)];
+        for dentry in moved.into_iter().flatten().filter(|dentry| dentry.is_dir()) {
+            dentry.inode().check_access(cred, AccessMask::WRITE)?;
+        }
+    }
+    if source.may_be_mountpoint() || target.is_some_and(|target| target.may_be_mountpoint()) {
+        return err!(EBUSY);
+    }
+    Ok(())
+}
+
+fn notify_moved(from: &Side<'_>, to: &Side<'_>, source: &Dentry, replaced: Option<&Arc<Dentry>>) {
+    static COOKIE: AtomicU32 = AtomicU32::new(1);
+    let cookie = COOKIE.fetch_add(1, Ordering::Relaxed);
+    let is_dir = source.is_dir();
+    notify_entry(from.dir, from.name, is_dir, FsEvent::MovedFrom { cookie });
+    notify_entry(to.dir, to.name, is_dir, FsEvent::MovedTo { cookie });
+    notify(source, FsEvent::MoveSelf);
+    if let Some(replaced) = replaced {
+        notify(replaced, FsEvent::DeleteSelf);
+    }
+}
