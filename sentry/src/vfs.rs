@@ -49,4 +49,3 @@ pub use open::{OpenHow, honours_set_ids, open, open_exec};
 pub use path::{FsState, PathCx, PathName, path_name};
 pub use remove::{rename, rmdir, unlink};
 pub use superblock::Superblock;
-

@@ -55,7 +55,9 @@ impl Shared {
     fn charge_inode(&self) -> SysResult<()> {
         let limit = self.inode_limit.load(Ordering::Relaxed);
         self.inodes
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| (count < limit).then_some(count + 1))
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
+                (count < limit).then_some(count + 1)
+            })
             .map(drop)
             .map_err(|_| Errno::ENOSPC.into())
     }

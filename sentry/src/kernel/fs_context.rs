@@ -22,7 +22,12 @@ impl FsContext {
     /// At the root of a namespace.
     pub fn new(namespace: &Arc<MountNamespace>, umask: u32) -> Arc<Self> {
         let root = namespace.root();
-        Self::from_state(FsState { root: root.clone(), cwd: root, umask, namespace: namespace.clone() })
+        Self::from_state(FsState {
+            root: root.clone(),
+            cwd: root,
+            umask,
+            namespace: namespace.clone(),
+        })
     }
 
     fn from_state(state: FsState) -> Arc<Self> {

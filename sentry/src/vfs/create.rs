@@ -3,8 +3,8 @@
 use std::{any::Any, sync::Arc};
 
 use super::{
-    Creation, Dentry, DirOps, FileType, Inode, Last, LookupFlags, Metadata, NameBuf, ParentPath, PathCx,
-    VfsPath,
+    Creation, Dentry, DirOps, FileType, Inode, Last, LookupFlags, Metadata, NameBuf, ParentPath,
+    PathCx, VfsPath,
     notify::{FsEvent, notify, notify_entry},
     permission::{may_create, want_write},
     resolve, resolve_parent,
@@ -15,8 +15,7 @@ use crate::{
 };
 
 /// Makes the inode of a new name.
-pub(super) type Maker<'a> =
-    dyn Fn(&dyn DirOps, &[u8], &Creation) -> SysResult<Arc<dyn Inode>> + 'a;
+pub(super) type Maker<'a> = dyn Fn(&dyn DirOps, &[u8], &Creation) -> SysResult<Arc<dyn Inode>> + 'a;
 
 /// Mode and owner of a new file in a directory (`inode_init_owner`, `mode_strip_sgid`).
 pub(super) fn attributes(
@@ -31,7 +30,9 @@ pub(super) fn attributes(
         let group_exec = libc::S_ISGID | libc::S_IXGRP;
         if kind == FileType::Directory {
             mode |= libc::S_ISGID;
-        } else if mode & group_exec == group_exec && !cred.in_group(gid) && !cred.has(Capability::FSETID)
+        } else if mode & group_exec == group_exec
+            && !cred.in_group(gid)
+            && !cred.has(Capability::FSETID)
         {
             mode &= !libc::S_ISGID;
         }
@@ -115,7 +116,11 @@ pub fn mknod(
         if !allowed {
             return err!(EPERM);
         }
-        if kind == FileType::Regular { dir.create(name, new) } else { dir.mknod(name, kind, rdev, new) }
+        if kind == FileType::Regular {
+            dir.create(name, new)
+        } else {
+            dir.mknod(name, kind, rdev, new)
+        }
     })
     .map(drop)
 }

@@ -79,7 +79,12 @@ pub(super) enum Cached {
 pub(super) type DirGuard<'a> = MutexGuard<'a, lock_order::DirChange, ()>;
 
 impl Dentry {
-    fn new(parent: Option<Arc<Self>>, name: Arc<[u8]>, inode: Arc<dyn Inode>, flags: u32) -> Arc<Self> {
+    fn new(
+        parent: Option<Arc<Self>>,
+        name: Arc<[u8]>,
+        inode: Arc<dyn Inode>,
+        flags: u32,
+    ) -> Arc<Self> {
         let dir = (flags & NEGATIVE == 0 && inode.as_dir().is_some()).then(Box::default);
         let kind = match &dir {
             Some(_) => Some(FileType::Directory),
@@ -274,7 +279,11 @@ impl Dentry {
 
     /// Makes the dentry of `name`, replacing what was there; `inode` is `None` for "no such entry".
     /// The caller holds this directory's names.
-    pub(super) fn insert_child(self: &Arc<Self>, name: &[u8], inode: Option<Arc<dyn Inode>>) -> Arc<Self> {
+    pub(super) fn insert_child(
+        self: &Arc<Self>,
+        name: &[u8],
+        inode: Option<Arc<dyn Inode>>,
+    ) -> Arc<Self> {
         let (inode, flags) = match inode {
             Some(inode) => (inode, 0),
             None => (NegativeInode::shared(), NEGATIVE),
@@ -310,7 +319,8 @@ impl Dentry {
         let old = mem::replace(&mut *self.place.write(), place);
         if let Some(old_dir) = &old.parent {
             // Exchange moves two: the other may already stand at the old name.
-            let mine = matches!(old_dir.cached(&old.name), Cached::Known(ref at) if Arc::ptr_eq(at, self));
+            let mine =
+                matches!(old_dir.cached(&old.name), Cached::Known(ref at) if Arc::ptr_eq(at, self));
             if mine {
                 old_dir.forget_child(&old.name);
             }
@@ -324,7 +334,8 @@ impl Drop for Dentry {
         // A chain of parents may be very long: drop it in a loop, not by recursion.
         let mut parent = self.place.get_mut().parent.take();
         while let Some(dentry) = parent {
-            parent = Arc::into_inner(dentry).and_then(|mut dentry| dentry.place.get_mut().parent.take());
+            parent =
+                Arc::into_inner(dentry).and_then(|mut dentry| dentry.place.get_mut().parent.take());
         }
     }
 }

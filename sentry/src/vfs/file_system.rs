@@ -28,7 +28,6 @@ pub struct FileSystemTypes {
 }
 
 impl FileSystemTypes {
-
     /// Adds one; a later one of the same name wins.
     pub fn register(&self, kind: Arc<dyn FileSystemType>) {
         self.types.write().push(kind);

@@ -237,7 +237,8 @@ impl<'a> Walk<'a> {
                 }
                 name => {
                     self.at.search()?;
-                    let found = self.at.child(name, &|| self.names.upcoming())?.ok_or(Errno::ENOENT)?;
+                    let found =
+                        self.at.child(name, &|| self.names.upcoming())?.ok_or(Errno::ENOENT)?;
                     if found.dentry.is_symlink() {
                         self.follow(&found)?;
                     } else {
@@ -307,7 +308,9 @@ impl<'a> Walk<'a> {
                     self.at.jump_to_root()?;
                 }
                 // What is done with goes, so that chains of links need no growing stack.
-                while self.names.0.len() > 1 && self.names.0.last().is_some_and(|text| !text.has_more()) {
+                while self.names.0.len() > 1
+                    && self.names.0.last().is_some_and(|text| !text.has_more())
+                {
                     self.names.0.pop();
                 }
                 self.names.0.push(Text { bytes: Cow::Owned(text), at: 0 });

@@ -131,12 +131,7 @@ impl MountNamespace {
     }
 
     /// MS_BIND: shows what is at `source` at `place` too; with all that is mounted below when `recursive`.
-    pub fn bind(
-        &self,
-        source: &VfsPath,
-        place: VfsPath,
-        recursive: bool,
-    ) -> SysResult<Arc<Mount>> {
+    pub fn bind(&self, source: &VfsPath, place: VfsPath, recursive: bool) -> SysResult<Arc<Mount>> {
         let copy = {
             let tree = self.tree.lock();
             if !self.contains(&source.mount) {
@@ -206,21 +201,29 @@ impl MountNamespace {
     }
 
     /// pivot_root(2): `new_root` becomes the root of the namespace, the old root is mounted at `put_old`.
-    pub fn pivot_root(&self, cx_root: &VfsPath, new_root: &VfsPath, put_old: &VfsPath) -> SysResult<()> {
+    pub fn pivot_root(
+        &self,
+        cx_root: &VfsPath,
+        new_root: &VfsPath,
+        put_old: &VfsPath,
+    ) -> SysResult<()> {
         let users = {
             let _tree = self.tree.lock();
             let places = [cx_root, new_root, put_old];
             if places.iter().any(|place| !self.contains(&place.mount)) {
                 return err!(EINVAL);
             }
-            if Arc::ptr_eq(&new_root.mount, &cx_root.mount) || Arc::ptr_eq(&put_old.mount, &cx_root.mount) {
+            if Arc::ptr_eq(&new_root.mount, &cx_root.mount)
+                || Arc::ptr_eq(&put_old.mount, &cx_root.mount)
+            {
                 return err!(EBUSY);
             }
             if !cx_root.is_mount_root() || !new_root.is_mount_root() {
                 return err!(EINVAL);
             }
             // put_old must be at or below new_root.
-            let below = Arc::ptr_eq(&put_old.mount, &new_root.mount) || is_below(&put_old.mount, &new_root.mount);
+            let below = Arc::ptr_eq(&put_old.mount, &new_root.mount)
+                || is_below(&put_old.mount, &new_root.mount);
             if !below || !is_below(&new_root.mount, &cx_root.mount) {
                 return err!(EINVAL);
             }

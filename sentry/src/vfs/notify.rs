@@ -17,8 +17,12 @@ pub enum FsEvent {
     Delete,
     /// The last name of a file went, or a directory was removed.
     DeleteSelf,
-    MovedFrom { cookie: u32 },
-    MovedTo { cookie: u32 },
+    MovedFrom {
+        cookie: u32,
+    },
+    MovedTo {
+        cookie: u32,
+    },
     MoveSelf,
 }
 

@@ -93,7 +93,8 @@ pub fn rename(
         return err!(EXDEV);
     }
     let from = side(&old).ok_or(Errno::EBUSY)?;
-    let in_the_way = if flags.contains(RenameFlags::NOREPLACE) { Errno::EEXIST } else { Errno::EBUSY };
+    let in_the_way =
+        if flags.contains(RenameFlags::NOREPLACE) { Errno::EEXIST } else { Errno::EBUSY };
     let to = side(&new).ok_or(in_the_way)?;
     want_write(&old.dir.mount)?;
     rename_locked(cx, &old.dir, &from, &to, flags)

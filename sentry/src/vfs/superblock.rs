@@ -108,7 +108,11 @@ impl Superblock {
     }
 
     /// From the cache: `None` when the file system has to be asked.
-    fn lookup_cached(&self, dir: &Arc<Dentry>, name: &[u8]) -> SysResult<Option<Option<Arc<Dentry>>>> {
+    fn lookup_cached(
+        &self,
+        dir: &Arc<Dentry>,
+        name: &[u8],
+    ) -> SysResult<Option<Option<Arc<Dentry>>>> {
         let cached = dir.cached(name);
         if self.caches_names {
             return Ok(match cached {
@@ -199,7 +203,9 @@ impl Ring {
             for _ in 0..SEARCH_STEPS {
                 self.hand = (self.hand + 1) % self.slots.len();
                 let Some(place) = self.slots.get_mut(self.hand) else { break };
-                let used = place.as_ref().is_some_and(|old| Arc::strong_count(old) > 1 || old.take_referenced());
+                let used = place
+                    .as_ref()
+                    .is_some_and(|old| Arc::strong_count(old) > 1 || old.take_referenced());
                 if !used {
                     dentry.set_slot(Some(self.hand));
                     let old = place.replace(dentry);

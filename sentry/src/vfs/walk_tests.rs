@@ -5,8 +5,9 @@ use std::sync::Arc;
 use platform::memory::MemoryFile;
 
 use super::{
-    FileDescription, FileType, IoDst, IoSrc, LookupFlags, MountFlags, MountNamespace, OpenHow, PathCx,
-    RenameFlags, VfsPath, link, mkdir, open, path_name, rename, resolve, rmdir, symlink, unlink,
+    FileDescription, FileType, IoDst, IoSrc, LookupFlags, MountFlags, MountNamespace, OpenHow,
+    PathCx, RenameFlags, VfsPath, link, mkdir, open, path_name, rename, resolve, rmdir, symlink,
+    unlink,
 };
 use crate::{
     Errno, SysResult,
@@ -171,7 +172,9 @@ fn bind_mounts_show_the_same_files_elsewhere() {
     assert_eq!(opened(&cx, "/b/f", libc::O_WRONLY).unwrap_err().errno(), Errno::EROFS);
     assert!(opened(&cx, "/a/f", libc::O_WRONLY).is_ok());
     assert_eq!(
-        link(&cx, (cx.cwd(), b"/a/f"), (cx.cwd(), b"/b/g"), LookupFlags::empty()).unwrap_err().errno(),
+        link(&cx, (cx.cwd(), b"/a/f"), (cx.cwd(), b"/b/g"), LookupFlags::empty())
+            .unwrap_err()
+            .errno(),
         Errno::EXDEV
     );
 }
@@ -281,6 +284,10 @@ fn listing_goes_on_where_it_was_whatever_changes() {
             unlink(&cx, cx.cwd(), format!("/d/{last}").as_bytes()).unwrap();
         }
     }
-    let want: Vec<_> = [".", ".."].map(String::from).into_iter().chain((0..10).map(|at| format!("f{at}"))).collect();
+    let want: Vec<_> = [".", ".."]
+        .map(String::from)
+        .into_iter()
+        .chain((0..10).map(|at| format!("f{at}")))
+        .collect();
     assert_eq!(seen, want);
 }

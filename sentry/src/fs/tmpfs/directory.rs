@@ -8,15 +8,12 @@ use std::{
 
 use ranked_sync::RwLock;
 
-use super::{
-    ShmemFile, TmpfsInode,
-    inode::Content,
-};
+use super::{ShmemFile, TmpfsInode, inode::Content};
 use crate::{
     Errno, SysResult, err,
     vfs::{
-        self, Creation, DirEntry, DirOps, DirSink, FileDescription, FileOps, FileType, Inode, NameHash,
-        RenameFlags, SeekFrom,
+        self, Creation, DirEntry, DirOps, DirSink, FileDescription, FileOps, FileType, Inode,
+        NameHash, RenameFlags, SeekFrom,
     },
 };
 
@@ -178,7 +175,13 @@ impl DirOps for TmpfsInode {
         self.add(name, FileType::Directory, new, |_| Content::Directory(RwLock::default()))
     }
 
-    fn mknod(&self, name: &[u8], kind: FileType, rdev: u64, new: &Creation) -> SysResult<Arc<dyn Inode>> {
+    fn mknod(
+        &self,
+        name: &[u8],
+        kind: FileType,
+        rdev: u64,
+        new: &Creation,
+    ) -> SysResult<Arc<dyn Inode>> {
         self.add(name, kind, new, |ino| match kind {
             FileType::Fifo => Content::Fifo(OnceLock::new()),
             FileType::Socket => Content::Socket(OnceLock::new()),
@@ -288,7 +291,11 @@ impl DirOps for TmpfsInode {
 impl TmpfsInode {
     fn new_file(&self, ino: u64) -> Content {
         let shared = &self.shared;
-        Content::Regular(ShmemFile::new(shared.memory.clone(), shared.pages.clone(), (shared.dev, ino)))
+        Content::Regular(ShmemFile::new(
+            shared.memory.clone(),
+            shared.pages.clone(),
+            (shared.dev, ino),
+        ))
     }
 
     fn exchange(&self, name: &[u8], new_dir: &Arc<Self>, new_name: &[u8]) -> SysResult<()> {

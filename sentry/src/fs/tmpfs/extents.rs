@@ -53,7 +53,12 @@ impl Extents {
     }
 
     /// Calls `f` for each run of the bytes in order: where it is (`None`: a hole), and its length.
-    pub(super) fn each_run(&self, offset: u64, len: u64, mut f: impl FnMut(Option<FileRange>, u64)) {
+    pub(super) fn each_run(
+        &self,
+        offset: u64,
+        len: u64,
+        mut f: impl FnMut(Option<FileRange>, u64),
+    ) {
         let end = offset.saturating_add(len);
         let mut at = offset;
         while at < end {

@@ -16,8 +16,8 @@ use crate::{
     fs::{dev, pipe},
     lock_order,
     vfs::{
-        Creation, DirOps, FileOps, FileType, Inode, Metadata, SetAttr, TimeSpec, TimeUpdate, VfsPath,
-        XattrSetMode,
+        Creation, DirOps, FileOps, FileType, Inode, Metadata, SetAttr, TimeSpec, TimeUpdate,
+        VfsPath, XattrSetMode,
     },
 };
 
@@ -58,7 +58,13 @@ pub(super) enum Content {
 impl TmpfsInode {
     pub(super) fn new_root(shared: &Arc<Shared>, mode: u32, uid: u32, gid: u32) -> Arc<Self> {
         let content = Content::Directory(RwLock::default());
-        Self::build(shared, FileType::Directory, &Creation { mode, uid, gid }, content, shared.new_ino())
+        Self::build(
+            shared,
+            FileType::Directory,
+            &Creation { mode, uid, gid },
+            content,
+            shared.new_ino(),
+        )
     }
 
     /// A new inode, counted; `ENOSPC` when there may be no more.
@@ -73,7 +79,13 @@ impl TmpfsInode {
         Ok(Self::build(shared, kind, new, make(ino), ino))
     }
 
-    fn build(shared: &Arc<Shared>, kind: FileType, new: &Creation, content: Content, ino: u64) -> Arc<Self> {
+    fn build(
+        shared: &Arc<Shared>,
+        kind: FileType,
+        new: &Creation,
+        content: Content,
+        ino: u64,
+    ) -> Arc<Self> {
         let now = TimeSpec::now();
         let attributes = Attributes {
             mode: new.mode,

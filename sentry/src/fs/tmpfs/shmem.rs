@@ -341,7 +341,8 @@ impl ShmemFile {
 
     /// Gives memory to the range (fallocate(2)); the file grows to its end unless `keep_size`.
     pub fn allocate(&self, offset: u64, len: u64, keep_size: bool) -> SysResult<()> {
-        let end = offset.checked_add(len).filter(|&end| end <= MAX_FILE_SIZE).ok_or(Errno::EFBIG)?;
+        let end =
+            offset.checked_add(len).filter(|&end| end <= MAX_FILE_SIZE).ok_or(Errno::EFBIG)?;
         let mut data = self.data.write();
         if !keep_size && end > self.size() && self.sealed(libc::F_SEAL_GROW) {
             return err!(EPERM);
@@ -457,4 +458,3 @@ impl<'a, 'b> Cursor<'a, 'b> {
 fn page_up(offset: u64) -> u64 {
     offset.checked_next_multiple_of(PAGE_SIZE).unwrap_or(u64::MAX & !(PAGE_SIZE - 1))
 }
-
