@@ -47,7 +47,7 @@ pub(crate) fn read_config<T: serde::de::DeserializeOwned>(fd: i32) -> Result<T> 
     serde_json::from_slice(&bytes).context("cannot understand the configuration")
 }
 
-fn inherited(fd: i32) -> Result<OwnedFd> {
+pub(crate) fn inherited(fd: i32) -> Result<OwnedFd> {
     take_inherited_fd(fd).ok_or_else(|| anyhow!("descriptor {fd} was not passed"))
 }
 
