@@ -5,7 +5,11 @@ use std::{path::PathBuf, process::ExitCode};
 use gofer::{ServerConfig, TreeConfig, jail};
 use serde::{Deserialize, Serialize};
 
-use crate::{EXIT_FAILED, run::config::Plan, sentry_role::{inherited, read_config}};
+use crate::{
+    EXIT_FAILED,
+    run::config::Plan,
+    sentry_role::{inherited, read_config},
+};
 
 /// The hidden sub-command.
 pub(crate) const NAME: &str = "internal-gofer";
@@ -37,10 +41,9 @@ pub(crate) fn main() -> ExitCode {
 fn serve() -> anyhow::Result<()> {
     let config: GoferConfig = read_config(3)?;
     let socket = inherited(4)?;
-    let trees = (0..).zip(config.trees).map(|(id, (path, read_only))| TreeConfig {
-        read_only,
-        ..TreeConfig::read_only(id, path)
-    });
+    let trees = (0..)
+        .zip(config.trees)
+        .map(|(id, (path, read_only))| TreeConfig { read_only, ..TreeConfig::read_only(id, path) });
     gofer::run(ServerConfig::new(trees.collect()), &socket, &jail::Options::default())?;
     Ok(())
 }
