@@ -19,9 +19,10 @@ mod lock_order;
 pub mod memory;
 mod regs;
 mod stub;
+mod systrap;
 mod trap;
 
-use std::{fmt, os::fd::OwnedFd, sync::Arc};
+use std::{any::Any, fmt, os::fd::OwnedFd, sync::Arc};
 
 use bitflags::bitflags;
 use linux_abi::Errno;
@@ -29,7 +30,7 @@ use linux_abi::Errno;
 pub use regs::{Registers, XState};
 pub use trap::{AccessKind, ExceptionInfo, Trap};
 
-use memory::FileRange;
+use memory::{FileRange, MemoryFile};
 
 /// Bytes in a page; the only size this project runs on.
 pub const PAGE_SIZE: u64 = 4096;
@@ -109,7 +110,7 @@ pub struct VdsoImage {
 }
 
 /// One guest address space (one `mm_struct`): shared by the threads of a process.
-pub trait AddressSpace: Send + Sync + fmt::Debug {
+pub trait AddressSpace: Any + Send + Sync + fmt::Debug {
     /// Does the changes in order, stopping at the first that fails. Concurrent
     /// calls are serialized here, but the caller (who keeps the VMAs) decides
     /// their order and so holds its own lock across this call.
@@ -172,16 +173,25 @@ pub trait Kick: Send + Sync + fmt::Debug {
 /// Which platform to use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PlatformKind {
-    /// The best that works on this host.
+    /// The best that this host can run.
     Auto,
     Systrap,
     Ptrace,
 }
 
-/// Makes the sandbox's platform. To be called once, while the process has a single thread.
+/// Makes the platform of a sandbox. To be called before the sentry gives up the host
+/// calls that this needs; a helper thread stays.
+///
+/// # Errors
+/// `Unsupported` says in one sentence what this host lacks.
 pub fn create(
     kind: PlatformKind,
-    _memory: Arc<memory::MemoryFile>,
+    memory: Arc<MemoryFile>,
 ) -> Result<Arc<dyn Platform>, PlatformError> {
-    Err(PlatformError::Unsupported(format!("{kind:?} is not there yet")))
+    match kind {
+        PlatformKind::Auto | PlatformKind::Systrap => Ok(Arc::new(systrap::Systrap::new(memory)?)),
+        PlatformKind::Ptrace => {
+            Err(PlatformError::Unsupported("this build has no ptrace platform".into()))
+        }
+    }
 }

@@ -30,7 +30,7 @@ mod zygote;
 
 pub(crate) use blob::after_doorbell;
 pub(crate) use control::{Control, Slot};
-pub(crate) use process::{NewThread, StubProcess, Waiter};
+pub(crate) use process::{StubProcess, Waiter};
 pub(crate) use registry::Listener;
 pub(crate) use system::StubSystem;
 pub(crate) use zygote::Kind;
