@@ -7,6 +7,7 @@ pub mod epoll;
 pub mod eventfd;
 pub mod gofer;
 pub mod host_file;
+pub mod overlay;
 pub mod pipe;
 pub mod pseudo;
 pub mod tmpfs;

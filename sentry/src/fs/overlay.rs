@@ -28,7 +28,8 @@ use ranked_sync::Mutex;
 
 use crate::{
     Errno, SysResult, lock_order,
-    vfs::{FileSystem, Inode, StatFs},
+    fs::tmpfs::{PageQuota, ShmemFile},
+    vfs::{FileSystem, Inode, Mount, StatFs},
 };
 use inode::OverlayInode;
 
@@ -50,7 +51,10 @@ pub struct OverlayFs {
 /// What all inodes of an overlay share.
 struct Shared {
     memory: Arc<MemoryFile>,
+    quota: Arc<PageQuota>,
     lower: Arc<dyn FileSystem>,
+    /// For opening lower files: a mount that nobody sees.
+    lower_mount: Arc<Mount>,
     dev: u64,
     lower_dev: u64,
     next_inode: AtomicU64,
@@ -66,7 +70,9 @@ impl OverlayFs {
         let lower_root = lower.root();
         let shared = Arc::new(Shared {
             memory,
+            quota: PageQuota::unlimited(),
             lower_dev: lower_root.metadata()?.dev,
+            lower_mount: Mount::internal(lower.clone()),
             lower,
             dev,
             next_inode: AtomicU64::new(FIRST_NEW_INODE),
@@ -81,6 +87,11 @@ impl OverlayFs {
 impl Shared {
     fn new_number(&self) -> u64 {
         self.next_inode.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Empty content for the inode of that number.
+    fn new_file(&self, number: u64) -> Arc<ShmemFile> {
+        ShmemFile::new(self.memory.clone(), self.quota.clone(), (self.dev, number))
     }
 
     /// Counts one more changed inode; `ENOSPC` when there are too many.

@@ -8,8 +8,8 @@ use std::{
 use super::inode::{BoundSocket, Content, Entries, OverlayInode, Slot};
 use crate::{
     Errno, SysResult, err,
-    fs::shmem::ShmemFile,
-    vfs::{Creation, DirEntry, DirOps, FileType, Inode, RenameFlags},
+    fs::pipe::Pipe,
+    vfs::{Creation, DirOps, FileType, Inode, RenameFlags, TimeSpec},
 };
 
 impl Entries {
@@ -130,7 +130,7 @@ impl OverlayInode {
         kind: FileType,
         rdev: u64,
         new: &Creation,
-        content: Content,
+        content: impl FnOnce(u64) -> Content,
     ) -> SysResult<Arc<OverlayInode>> {
         match self.entry(name) {
             Ok(_) => return err!(EEXIST),
@@ -154,7 +154,7 @@ impl OverlayInode {
         let is_dir = inode.kind == FileType::Directory;
         inode.change_attrs(|attrs| {
             attrs.nlink = if is_dir { 0 } else { attrs.nlink.saturating_sub(1) };
-            attrs.ctime = crate::vfs::TimeSpec::now();
+            attrs.ctime = TimeSpec::now();
         })?;
         self.entries(|entries| entries.remove(name))?;
         inode.set_home(None);
@@ -167,7 +167,7 @@ impl OverlayInode {
     /// The names below that this layer neither hides nor removed.
     pub(super) fn lower_names(&self) -> SysResult<Vec<(Vec<u8>, u64, Option<FileType>)>> {
         let Some(lower) = &self.lower else { return Ok(Vec::new()) };
-        let mut names = super::file::list(lower)?;
+        let mut names = super::file::list(&self.shared, lower)?;
         self.entries(|entries| {
             if entries.changed > 0 {
                 names.retain(|(name, _, _)| {
@@ -221,19 +221,19 @@ impl DirOps for OverlayInode {
     }
 
     fn create(&self, name: &[u8], new: &Creation) -> SysResult<Arc<dyn Inode>> {
-        let content = Content::File(ShmemFile::new(self.shared.memory.clone()));
+        let content = |number| Content::File(self.shared.new_file(number));
         Ok(self.add(name, FileType::Regular, 0, new, content)?)
     }
 
     fn create_unnamed(&self, new: &Creation) -> SysResult<Arc<dyn Inode>> {
-        let content = Content::File(ShmemFile::new(self.shared.memory.clone()));
+        let content = |number| Content::File(self.shared.new_file(number));
         let inode = Self::new(&self.shared, FileType::Regular, 0, new, content)?;
         inode.change_attrs(|attrs| attrs.nlink = 0)?;
         Ok(inode)
     }
 
     fn mkdir(&self, name: &[u8], new: &Creation) -> SysResult<Arc<dyn Inode>> {
-        let content = Content::Dir(Entries::default());
+        let content = |_| Content::Dir(Entries::default());
         Ok(self.add(name, FileType::Directory, 0, new, content)?)
     }
 
@@ -244,10 +244,11 @@ impl DirOps for OverlayInode {
         rdev: u64,
         new: &Creation,
     ) -> SysResult<Arc<dyn Inode>> {
-        let content = match kind {
-            FileType::Regular => Content::File(ShmemFile::new(self.shared.memory.clone())),
-            FileType::Directory | FileType::Symlink => return err!(EINVAL),
-            _ => Content::Node,
+        let content = |number| match kind {
+            FileType::Regular => Content::File(self.shared.new_file(number)),
+            FileType::Fifo => Content::Fifo(Pipe::new_fifo()),
+            FileType::Socket => Content::Socket(None),
+            _ => Content::Device,
         };
         Ok(self.add(name, kind, rdev, new, content)?)
     }
@@ -258,13 +259,13 @@ impl DirOps for OverlayInode {
         socket: Arc<dyn Any + Send + Sync>,
         new: &Creation,
     ) -> SysResult<Arc<dyn Inode>> {
-        let content = Content::Socket(Arc::new(BoundSocket(socket)));
+        let content = |_| Content::Socket(Some(BoundSocket(socket)));
         Ok(self.add(name, FileType::Socket, 0, new, content)?)
     }
 
     fn symlink(&self, name: &[u8], target: &[u8], new: &Creation) -> SysResult<Arc<dyn Inode>> {
         let new = Creation { mode: 0o777, ..*new };
-        let content = Content::Symlink(target.to_vec());
+        let content = |_| Content::Symlink(target.to_vec());
         Ok(self.add(name, FileType::Symlink, 0, &new, content)?)
     }
 
@@ -273,7 +274,7 @@ impl DirOps for OverlayInode {
         self.pin()?;
         inode.change_attrs(|attrs| {
             attrs.nlink += 1;
-            attrs.ctime = crate::vfs::TimeSpec::now();
+            attrs.ctime = TimeSpec::now();
         })?;
         // Which of its names is its home does not matter: it is held by all.
         inode.set_home(Some((self.strong()?, name.to_vec())));
@@ -310,10 +311,10 @@ impl DirOps for OverlayInode {
         };
         self.pin()?;
         to_dir.pin()?;
-        inode.change_attrs(|attrs| attrs.ctime = crate::vfs::TimeSpec::now())?;
+        inode.change_attrs(|attrs| attrs.ctime = TimeSpec::now())?;
         if flags.contains(RenameFlags::EXCHANGE) {
             let target = target.ok_or(Errno::ENOENT)?;
-            target.change_attrs(|attrs| attrs.ctime = crate::vfs::TimeSpec::now())?;
+            target.change_attrs(|attrs| attrs.ctime = TimeSpec::now())?;
             self.entries(|entries| entries.put(name, target.clone()))?;
             target.set_home(Some((this.clone(), name.to_vec())));
             to_dir.entries(|entries| entries.put(new_name, inode.clone()))?;
@@ -332,7 +333,7 @@ impl DirOps for OverlayInode {
         inode.set_home(Some((to_dir.clone(), new_name.to_vec())));
         if flags.contains(RenameFlags::WHITEOUT) {
             let new = Creation { mode: 0, uid: 0, gid: 0 };
-            self.add(name, FileType::CharDevice, 0, &new, Content::Node)?;
+            self.add(name, FileType::CharDevice, 0, &new, |_| Content::Device)?;
         }
         move_subdir_count(&this, &to_dir, &inode)
     }

@@ -16,14 +16,15 @@ use super::{
     Shared,
     attrs::{Attrs, Xattrs},
     dir_file::OverlayDirFile,
-    file::OverlayFile,
+    file::{OverlayFile, open_lower},
 };
 use crate::{
     Errno, SysResult, err,
-    fs::shmem::ShmemFile,
+    fs::{dev, pipe::Pipe, tmpfs::ShmemFile},
     lock_order,
     vfs::{
-        Creation, DirOps, FileOps, FileType, Inode, IoDst, Metadata, SetAttr, VfsPath, XattrSetMode,
+        Creation, DirOps, FileOps, FileType, Inode, IoDst, IoSrc, Metadata, SetAttr, TimeSpec,
+        VfsPath, XattrSetMode,
     },
 };
 
@@ -59,25 +60,15 @@ pub(super) enum Content {
     File(Arc<ShmemFile>),
     Dir(Entries),
     Symlink(Vec<u8>),
-    /// A socket's name.
-    Socket(Arc<dyn SocketNode>),
-    /// A fifo or device.
-    Node,
-}
-
-/// What a socket node refers to.
-pub(super) trait SocketNode: Send + Sync + fmt::Debug {
-    fn socket(&self) -> Arc<dyn Any + Send + Sync>;
+    /// A socket's name; `None` when mknod(2) made it.
+    Socket(Option<BoundSocket>),
+    /// A device.
+    Device,
+    Fifo(Arc<Pipe>),
 }
 
 /// The socket bound to a node.
 pub(super) struct BoundSocket(pub(super) Arc<dyn Any + Send + Sync>);
-
-impl SocketNode for BoundSocket {
-    fn socket(&self) -> Arc<dyn Any + Send + Sync> {
-        self.0.clone()
-    }
-}
 
 impl fmt::Debug for BoundSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -136,12 +127,13 @@ impl OverlayInode {
         kind: FileType,
         rdev: u64,
         new: &Creation,
-        content: Content,
+        content: impl FnOnce(u64) -> Content,
     ) -> SysResult<Arc<Self>> {
         shared.count_changed()?;
+        let number = shared.new_number();
         let nlink = if kind == FileType::Directory { 2 } else { 1 };
         let attrs = Attrs::new(kind.mode_bits(), nlink, rdev, new);
-        let inode = Self::with(shared, shared.new_number(), kind, None, None, Some(attrs), content);
+        let inode = Self::with(shared, number, kind, None, None, Some(attrs), content(number));
         inode.pinned.store(true, Ordering::Relaxed);
         Ok(inode)
     }
@@ -237,8 +229,8 @@ impl OverlayInode {
         }
         let Some(lower) = &self.lower else { return err!(EINVAL) };
         self.change_attrs(|_| {})?;
-        let file = ShmemFile::new(self.shared.memory.clone());
-        copy_content(lower, &file, keep)?;
+        let file = self.shared.new_file(self.number);
+        copy_content(&self.shared, lower, &file, keep)?;
         let mut state = self.state.lock();
         match &state.content {
             // Another task was faster.
@@ -250,9 +242,21 @@ impl OverlayInode {
         }
     }
 
+    /// The pipe of a fifo; one that is only below gets one here, as host fifos are never opened.
+    fn fifo(&self) -> SysResult<Arc<Pipe>> {
+        self.pin()?;
+        let mut state = self.state.lock();
+        if let Content::Fifo(pipe) = &state.content {
+            return Ok(pipe.clone());
+        }
+        let pipe = Pipe::new_fifo();
+        state.content = Content::Fifo(pipe.clone());
+        Ok(pipe)
+    }
+
     fn resize(&self, size: u64) -> SysResult<()> {
         let file = self.copy_up(size)?;
-        file.truncate(size)
+        file.set_size(size)
     }
 
     /// The extended attributes, those below taken over first.
@@ -282,26 +286,30 @@ fn read_xattrs(lower: &dyn Inode) -> SysResult<Xattrs> {
     Ok(xattrs)
 }
 
-fn copy_content(lower: &Arc<dyn Inode>, to: &ShmemFile, keep: u64) -> SysResult<()> {
+fn copy_content(
+    shared: &Shared,
+    lower: &Arc<dyn Inode>,
+    to: &ShmemFile,
+    keep: u64,
+) -> SysResult<()> {
     let size = lower.metadata()?.size.min(keep);
     if size == 0 {
         return Ok(());
     }
-    let reader = super::file::LowerFile::open(lower)?;
+    let reader = open_lower(shared, lower)?;
     let mut buffer = vec![0; 1 << 20];
     let mut at = 0;
     while at < size {
         let want = usize::try_from(size - at).unwrap_or(usize::MAX).min(buffer.len());
-        let n = reader.read(at, &mut IoDst::kernel(&mut buffer[..want]))?;
+        let n = reader.ops().read(&reader, at, &mut IoDst::kernel(&mut buffer[..want]))?;
         if n == 0 {
             break;
         }
         let bytes = buffer.get(..n).ok_or(Errno::EIO)?;
-        let mut source = crate::vfs::IoSrc::kernel(bytes);
-        at += to.write(at, &mut source)? as u64;
+        at += to.write_at(at, &mut IoSrc::kernel(bytes))? as u64;
     }
     // What was cut off below in the meantime reads as zero.
-    to.truncate(size)
+    to.set_size(size)
 }
 
 impl Inode for OverlayInode {
@@ -315,7 +323,7 @@ impl Inode for OverlayInode {
                     Some((4096_u64.max(entries.slots.len() as u64 * 32), 8))
                 }
                 Content::Lower | Content::Dir(_) => None,
-                Content::Socket(_) | Content::Node => Some((0, 0)),
+                Content::Socket(_) | Content::Device | Content::Fifo(_) => Some((0, 0)),
             };
             (state.attrs, size)
         };
@@ -369,12 +377,13 @@ impl Inode for OverlayInode {
 
     fn open(self: Arc<Self>, path: &VfsPath, flags: u32) -> SysResult<Box<dyn FileOps>> {
         match self.kind {
-            FileType::Regular => Ok(Box::new(OverlayFile::new(self))),
+            FileType::Regular => Ok(Box::new(OverlayFile::open(self)?)),
             FileType::Directory => Ok(Box::new(OverlayDirFile::new(self))),
             FileType::Symlink => err!(ELOOP),
             FileType::Socket => err!(ENXIO),
-            FileType::Fifo | FileType::CharDevice | FileType::BlockDevice => {
-                crate::fs::special::open(&*self, path, flags)
+            FileType::Fifo => self.fifo()?.open(flags),
+            FileType::CharDevice | FileType::BlockDevice => {
+                dev::open_device(self.kind, self.metadata()?.rdev, path, flags)
             }
         }
     }
@@ -417,7 +426,7 @@ impl Inode for OverlayInode {
                 Ok(())
             }
         })?;
-        self.change_attrs(|attrs| attrs.ctime = crate::vfs::TimeSpec::now())
+        self.change_attrs(|attrs| attrs.ctime = TimeSpec::now())
     }
 
     fn list_xattr(&self) -> SysResult<Vec<u8>> {
@@ -429,12 +438,12 @@ impl Inode for OverlayInode {
 
     fn remove_xattr(&self, name: &[u8]) -> SysResult<()> {
         self.with_xattrs(|xattrs| xattrs.remove(name).map(drop).ok_or(Errno::ENODATA.into()))?;
-        self.change_attrs(|attrs| attrs.ctime = crate::vfs::TimeSpec::now())
+        self.change_attrs(|attrs| attrs.ctime = TimeSpec::now())
     }
 
     fn bound_socket(&self) -> Option<Arc<dyn Any + Send + Sync>> {
         match &self.state.lock().content {
-            Content::Socket(node) => Some(node.socket()),
+            Content::Socket(bound) => bound.as_ref().map(|bound| bound.0.clone()),
             _ => None,
         }
     }
