@@ -20,13 +20,16 @@ use crate::{
     vfs::{DirOps, FileOps, FileType, Inode, Metadata, SetAttr, VfsPath, XattrSetMode},
 };
 
+/// Parent and name; `None` for the root.
+type Home = Option<(Arc<GoferInode>, Vec<u8>)>;
+
 /// A host file or directory. Nothing is open on its account but, for a while, a read descriptor.
 pub(super) struct GoferInode {
     this: Weak<GoferInode>,
     pub(super) tree: Arc<Tree>,
     root_dev: Device,
-    /// Where it is: parent and name; `None` for the root. Changed by renames.
-    place: Mutex<lock_order::Leaf, Option<(Arc<GoferInode>, Vec<u8>)>>,
+    /// Where it is. Changed by renames.
+    place: Mutex<lock_order::Leaf, Home>,
     /// As last seen.
     attr: Mutex<lock_order::Leaf, Attr>,
     target: OnceLock<Vec<u8>>,
@@ -52,7 +55,7 @@ impl GoferInode {
     fn new(
         tree: Arc<Tree>,
         root_dev: Device,
-        place: Option<(Arc<Self>, Vec<u8>)>,
+        place: Home,
         attr: Attr,
     ) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {

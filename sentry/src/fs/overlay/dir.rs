@@ -5,7 +5,10 @@ use std::{
     sync::{Arc, Weak},
 };
 
-use super::inode::{BoundSocket, Content, Entries, OverlayInode, Slot};
+use super::{
+    dir_file::ListedName,
+    inode::{BoundSocket, Content, Entries, OverlayInode, Slot},
+};
 use crate::{
     Errno, SysResult, err,
     fs::pipe::Pipe,
@@ -32,12 +35,8 @@ impl Entries {
     /// Puts an inode that is new in this place.
     fn put(&mut self, name: &[u8], inode: Arc<OverlayInode>) {
         let hides_lower = self.hides_lower(name);
-        if !hides_lower && !matches!(self.slots.get(name), Some(Slot::There { .. })) {
-            self.changed += 1;
-        } else if matches!(self.slots.get(name), Some(Slot::Clean(_))) {
-            self.changed += 1;
-        }
-        self.slots.insert(name.to_vec(), Slot::There { inode, hides_lower });
+        let before = self.slots.insert(name.to_vec(), Slot::There { inode, hides_lower });
+        self.changed += usize::from(matches!(before, None | Some(Slot::Clean(_))));
     }
 
     /// Takes an entry away.
@@ -165,7 +164,7 @@ impl OverlayInode {
     }
 
     /// The names below that this layer neither hides nor removed.
-    pub(super) fn lower_names(&self) -> SysResult<Vec<(Vec<u8>, u64, Option<FileType>)>> {
+    pub(super) fn lower_names(&self) -> SysResult<Vec<ListedName>> {
         let Some(lower) = &self.lower else { return Ok(Vec::new()) };
         let mut names = super::file::list(&self.shared, lower)?;
         self.entries(|entries| {
@@ -186,7 +185,7 @@ impl OverlayInode {
     }
 
     /// Reports entries of this layer, for a listing.
-    pub(super) fn upper_names(&self) -> SysResult<Vec<(Vec<u8>, u64, Option<FileType>)>> {
+    pub(super) fn upper_names(&self) -> SysResult<Vec<ListedName>> {
         self.entries(|entries| {
             if entries.changed == 0 {
                 return Vec::new();

@@ -10,7 +10,10 @@ use crate::{
     vfs::{DirEntry, DirSink, FileDescription, FileOps, FileType},
 };
 
-type Names = Arc<[(Vec<u8>, u64, Option<FileType>)]>;
+/// Name, inode number and kind of an entry.
+pub(super) type ListedName = (Vec<u8>, u64, Option<FileType>);
+
+type Names = Arc<[ListedName]>;
 
 /// The entries as they were when the directory was last read from its start, so that changes in between
 /// neither repeat nor skip what stays.

@@ -6,13 +6,13 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use super::{Shared, inode::OverlayInode};
+use super::{Shared, dir_file::ListedName, inode::OverlayInode};
 use crate::{
     Errno, SysResult,
     fs::tmpfs::{allocate_shmem, seek_shmem},
     kernel::Credentials,
     vfs::{
-        Dentry, FileDescription, FileOps, FileType, Inode, IoDst, IoSrc, Mappable, SeekFrom,
+        Dentry, FileDescription, FileOps, Inode, IoDst, IoSrc, Mappable, SeekFrom,
         VfsPath,
     },
 };
@@ -31,7 +31,7 @@ pub(super) fn open_lower(shared: &Shared, lower: &Arc<dyn Inode>) -> SysResult<A
 pub(super) fn list(
     shared: &Shared,
     lower: &Arc<dyn Inode>,
-) -> SysResult<Vec<(Vec<u8>, u64, Option<FileType>)>> {
+) -> SysResult<Vec<ListedName>> {
     let dir = open_lower(shared, lower)?;
     let mut names = Vec::new();
     let mut position = 0;

@@ -28,6 +28,9 @@ use crate::{
     },
 };
 
+/// Parent and name; `None` for the root and for what has no name any more.
+pub(super) type Home = Option<(Arc<OverlayInode>, Vec<u8>)>;
+
 /// See the module `overlay`.
 pub(super) struct OverlayInode {
     this: Weak<OverlayInode>,
@@ -35,8 +38,8 @@ pub(super) struct OverlayInode {
     number: u64,
     pub(super) kind: FileType,
     pub(super) lower: Option<Arc<dyn Inode>>,
-    /// Where it is, for pinning; `None` for the root and for what has no name any more.
-    home: Mutex<lock_order::Leaf, Option<(Arc<OverlayInode>, Vec<u8>)>>,
+    /// Where it is, for pinning.
+    home: Mutex<lock_order::Leaf, Home>,
     /// It has changes, is counted, and is held by its parent.
     pinned: AtomicBool,
     pub(super) state: Mutex<lock_order::OverlayInode, State>,
@@ -100,7 +103,7 @@ impl OverlayInode {
     pub(super) fn over(
         shared: &Arc<Shared>,
         lower: Arc<dyn Inode>,
-        home: Option<(Arc<OverlayInode>, Vec<u8>)>,
+        home: Home,
     ) -> SysResult<Arc<Self>> {
         let meta = lower.metadata()?;
         let kind = meta.file_type().ok_or(Errno::EIO)?;
@@ -143,7 +146,7 @@ impl OverlayInode {
         number: u64,
         kind: FileType,
         lower: Option<Arc<dyn Inode>>,
-        home: Option<(Arc<OverlayInode>, Vec<u8>)>,
+        home: Home,
         attrs: Option<Attrs>,
         content: Content,
     ) -> Arc<Self> {
@@ -172,7 +175,7 @@ impl OverlayInode {
     }
 
     /// It has another name now, or none.
-    pub(super) fn set_home(&self, home: Option<(Arc<OverlayInode>, Vec<u8>)>) {
+    pub(super) fn set_home(&self, home: Home) {
         let before = std::mem::replace(&mut *self.home.lock(), home);
         drop(before);
     }
