@@ -27,8 +27,9 @@ use platform::memory::MemoryFile;
 use ranked_sync::Mutex;
 
 use crate::{
-    Errno, SysResult, lock_order,
+    Errno, SysResult,
     fs::tmpfs::{PageQuota, ShmemFile},
+    lock_order,
     vfs::{FileSystem, Inode, Mount, StatFs},
 };
 use inode::OverlayInode;
@@ -66,7 +67,11 @@ struct Shared {
 
 impl OverlayFs {
     /// An overlay without changes. `dev`: its `st_dev`.
-    pub fn new(lower: Arc<dyn FileSystem>, memory: Arc<MemoryFile>, dev: u64) -> SysResult<Arc<Self>> {
+    pub fn new(
+        lower: Arc<dyn FileSystem>,
+        memory: Arc<MemoryFile>,
+        dev: u64,
+    ) -> SysResult<Arc<Self>> {
         let lower_root = lower.root();
         let shared = Arc::new(Shared {
             memory,

@@ -52,12 +52,7 @@ impl GoferInode {
         Self::new(self.tree.clone(), self.root_dev, place, attr)
     }
 
-    fn new(
-        tree: Arc<Tree>,
-        root_dev: Device,
-        place: Home,
-        attr: Attr,
-    ) -> Arc<Self> {
+    fn new(tree: Arc<Tree>, root_dev: Device, place: Home, attr: Attr) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             this: this.clone(),
             tree,

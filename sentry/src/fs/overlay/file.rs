@@ -11,14 +11,14 @@ use crate::{
     Errno, SysResult,
     fs::tmpfs::{allocate_shmem, seek_shmem},
     kernel::Credentials,
-    vfs::{
-        Dentry, FileDescription, FileOps, Inode, IoDst, IoSrc, Mappable, SeekFrom,
-        VfsPath,
-    },
+    vfs::{Dentry, FileDescription, FileOps, Inode, IoDst, IoSrc, Mappable, SeekFrom, VfsPath},
 };
 
 /// Opens a lower file or directory for reading.
-pub(super) fn open_lower(shared: &Shared, lower: &Arc<dyn Inode>) -> SysResult<Arc<FileDescription>> {
+pub(super) fn open_lower(
+    shared: &Shared,
+    lower: &Arc<dyn Inode>,
+) -> SysResult<Arc<FileDescription>> {
     let path = VfsPath {
         mount: shared.lower_mount.clone(),
         dentry: Dentry::anonymous(Vec::new(), lower.clone()),
@@ -28,10 +28,7 @@ pub(super) fn open_lower(shared: &Shared, lower: &Arc<dyn Inode>) -> SysResult<A
 }
 
 /// The entries of a lower directory, without `.` and `..`.
-pub(super) fn list(
-    shared: &Shared,
-    lower: &Arc<dyn Inode>,
-) -> SysResult<Vec<ListedName>> {
+pub(super) fn list(shared: &Shared, lower: &Arc<dyn Inode>) -> SysResult<Vec<ListedName>> {
     let dir = open_lower(shared, lower)?;
     let mut names = Vec::new();
     let mut position = 0;

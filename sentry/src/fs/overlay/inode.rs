@@ -108,8 +108,11 @@ impl OverlayInode {
         let meta = lower.metadata()?;
         let kind = meta.file_type().ok_or(Errno::EIO)?;
         let make = || {
-            let content =
-                if kind == FileType::Directory { Content::Dir(Entries::default()) } else { Content::Lower };
+            let content = if kind == FileType::Directory {
+                Content::Dir(Entries::default())
+            } else {
+                Content::Lower
+            };
             Self::with(shared, meta.ino, kind, Some(lower.clone()), home.clone(), None, content)
         };
         if kind == FileType::Directory || meta.nlink < 2 {
@@ -420,7 +423,8 @@ impl Inode for OverlayInode {
             (XattrSetMode::Create, true) => err!(EEXIST),
             (XattrSetMode::Replace, false) => err!(ENODATA),
             _ => {
-                let total: usize = xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
+                let total: usize =
+                    xattrs.iter().map(|(name, value)| name.len() + value.len()).sum();
                 // XATTR_LIST_MAX is the limit of what listxattr could tell.
                 if total + name.len() + value.len() > 64 << 10 {
                     return err!(ENOSPC);
