@@ -15,9 +15,11 @@
 //! removed mappings are dropped without it.
 
 mod access;
+mod advise;
 mod batch;
 mod fault;
 mod fetch;
+mod lock;
 mod map;
 mod mapping_set;
 mod memory_manager;
@@ -26,6 +28,8 @@ mod place;
 mod pma;
 mod protect;
 mod range_map;
+mod remap;
+mod report;
 mod shared_anonymous;
 mod state;
 mod vma;
@@ -33,12 +37,15 @@ mod vma;
 #[cfg(test)]
 mod tests;
 
+pub use advise::Advice;
 pub use access::PinnedSlices;
 pub use fault::FaultError;
 pub use map::{MapRequest, Placement};
 pub use mapping_set::MappingSet;
 pub use memory_manager::{MemoryManager, MmLimits};
 pub use place::MMAP_MIN_ADDR;
+pub use remap::RemapRequest;
+pub use report::{MapEntry, MapName, MmUsage};
 pub use shared_anonymous::SharedAnonymous;
 pub use state::ImageInfo;
 pub use vma::{MappedFile, Source, Vma, VmaFlags};

@@ -9,6 +9,8 @@ mod dispatch;
 mod epoll;
 mod eventfd;
 mod install;
+mod madvise;
+mod mempolicy;
 mod mmap;
 mod pipe;
 mod poll;

@@ -20,7 +20,7 @@ use std::{
 use linux_abi::Errno;
 use ranked_sync::Mutex;
 use rustix::{
-    fs::{FallocateFlags, MemfdFlags},
+    fs::{FallocateFlags, MemfdFlags, SeekFrom},
     mm::{Advice, MapFlags, ProtFlags},
 };
 
@@ -209,6 +209,21 @@ impl MemoryFile {
         unsafe { VolatileSlice::new(base, (end - start) as usize) }
     }
 
+    /// Tells `each` which parts of the range hold data, in order: pages that were touched.
+    pub fn data_ranges(&self, range: FileRange, each: &mut dyn FnMut(FileRange)) {
+        let mut at = range.start;
+        while at < range.end {
+            // Fails behind the last data.
+            let Ok(start) = rustix::fs::seek(&self.file, SeekFrom::Data(at)) else { return };
+            if start >= range.end {
+                return;
+            }
+            let end = rustix::fs::seek(&self.file, SeekFrom::Hole(start)).unwrap_or(range.end);
+            at = end.min(range.end).max(start + PAGE_SIZE);
+            each(FileRange { start: start.max(range.start), end: at.min(range.end) });
+        }
+    }
+
     /// Bytes the host holds for the file now.
     pub fn used(&self) -> u64 {
         rustix::fs::fstat(&self.file)
@@ -233,6 +248,9 @@ mod tests {
         let range = memory.allocate(4 * PAGE, None).unwrap();
         memory.slice(range).fill(7);
         assert_eq!(memory.used(), 4 * PAGE);
+        let mut data = Vec::new();
+        memory.data_ranges(range, &mut |part| data.push(part));
+        assert_eq!(data, [range]);
         memory.retain(range.sub(PAGE, PAGE));
         memory.release(range);
         assert_eq!(memory.used(), PAGE, "one page is still counted");

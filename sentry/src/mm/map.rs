@@ -129,7 +129,7 @@ impl MemoryManager {
     }
 
     /// Leaves nothing at `range`, where a change failed half-way.
-    fn undo(&self, state: &mut MmState, range: Range<u64>) {
+    pub(super) fn undo(&self, state: &mut MmState, range: Range<u64>) {
         let (mut batch, mut freed) = (Batch::default(), Freed::new());
         state.discard_vmas(range.clone());
         state.remove_pmas(range.clone(), &mut freed);

@@ -36,6 +36,11 @@ impl SharedAnonymous {
         }))
     }
 
+    /// The object as what it is, if it is one of these.
+    pub(super) fn of(mappable: &Arc<dyn Mappable>) -> Option<&Self> {
+        mappable.as_any().and_then(|any| any.downcast_ref())
+    }
+
     /// Gives back `len` bytes from `offset` on, which read as zero from then on (MADV_REMOVE).
     pub(super) fn punch(&self, offset: u64, len: u64) -> Result<(), Errno> {
         let len = len.min(self.range.len().saturating_sub(offset));
@@ -62,6 +67,10 @@ impl Mappable for SharedAnonymous {
 
     fn size(&self) -> u64 {
         self.range.len()
+    }
+
+    fn as_any(&self) -> Option<&dyn std::any::Any> {
+        Some(self)
     }
 }
 

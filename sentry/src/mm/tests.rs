@@ -326,3 +326,163 @@ fn random_changes_keep_the_host_in_step() {
     let whole = s.memory.allocate(PAGE, None).unwrap();
     assert!(s.memory.is_sole(FileRange { start: whole.start, end: whole.end }));
 }
+
+/// What each page of an address space should hold (its first byte), and its protection.
+#[derive(Clone, Default)]
+struct Model(BTreeMap<u64, (Prot, u8)>);
+
+impl Model {
+    fn check(&self, mm: &MemoryManager, window: std::ops::Range<u64>) {
+        for at in window.step_by(PAGE as usize) {
+            let mut byte = [0xee];
+            let got = mm.copy_in(UserAddr(at), &mut byte).map(|()| byte[0]);
+            let expected = match self.0.get(&at) {
+                Some((prot, byte)) if !prot.is_empty() => Ok(*byte),
+                _ => Err(linux_abi::Errno::EFAULT),
+            };
+            assert_eq!(got, expected, "at {at:x}");
+        }
+    }
+}
+
+/// Random changes, checked against a model of the contents.
+#[test]
+fn random_changes_keep_the_contents() {
+    let s = setup();
+    let mut seed = 7_u64;
+    let mut next = |bound: u64| {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (seed >> 33) % bound
+    };
+    let base = 0x10_0000;
+    let window = base..base + 64 * PAGE;
+    let mut spaces = vec![(s.mm.clone(), s.space.clone(), Model::default())];
+    for round in 0..1500_u64 {
+        let which = next(spaces.len() as u64) as usize;
+        let pages = 1 + next(12);
+        let (at, len) = (base + next(52) * PAGE, pages * PAGE);
+        let range = (at..at + len).step_by(PAGE as usize);
+        let prot = [Prot::empty(), Prot::READ, RW, RW][next(4) as usize];
+        let (mm, space, model) = &mut spaces[which];
+        match next(8) {
+            0 | 1 => {
+                mm.map(MapRequest::anonymous(at, len, prot, Placement::Fixed)).unwrap();
+                range.for_each(|page| drop(model.0.insert(page, (prot, 0))));
+            }
+            2 => {
+                mm.unmap(at, len).unwrap();
+                range.for_each(|page| drop(model.0.remove(&page)));
+            }
+            3 => {
+                let _ = mm.protect(at, len, prot, false);
+                for page in range {
+                    let Some(found) = model.0.get_mut(&page) else { break };
+                    found.0 = prot;
+                }
+            }
+            4 => {
+                let byte = 1 + (round % 250) as u8;
+                for page in range {
+                    if mm.copy_out(UserAddr(page), &[byte]).is_ok() {
+                        model.0.get_mut(&page).unwrap().1 = byte;
+                    }
+                }
+            }
+            5 => {
+                let _ = mm.advise(at, len, Advice::DontNeed { locked: false });
+                for page in range {
+                    if let Some(found) = model.0.get_mut(&page) {
+                        found.1 = 0;
+                    }
+                }
+            }
+            6 => {
+                let to = base + next(52) * PAGE;
+                let request = RemapRequest {
+                    addr: at,
+                    old_len: len,
+                    new_len: len,
+                    may_move: true,
+                    fixed: Some(to),
+                    keep_old: None,
+                };
+                let before = model.0.clone();
+                match mm.remap(request) {
+                    Ok(_) => {
+                        for page in range.clone() {
+                            model.0.remove(&page);
+                        }
+                        for page in range {
+                            model.0.insert(to + (page - at), before[&page]);
+                        }
+                    }
+                    // Like Linux it may have made room before it failed.
+                    Err(_) => model.0.retain(|&page, _| mm.is_mapped(page..page + PAGE)),
+                }
+            }
+            _ => {
+                let space = Arc::new(PretendSpace::default());
+                let child = (mm.fork(space.clone()).unwrap(), space, model.clone());
+                spaces.push(child);
+                if spaces.len() > 4 {
+                    spaces.remove(1 + next(3) as usize);
+                }
+                continue;
+            }
+        }
+        check(mm, space);
+        for (mm, _, model) in &spaces {
+            model.check(mm, window.clone());
+        }
+    }
+    for (mm, ..) in spaces.drain(..) {
+        mm.unmap(base, 128 * PAGE).unwrap();
+    }
+    assert_eq!(s.memory.used(), 0);
+}
+
+#[test]
+fn growing_by_mremap_keeps_one_host_mapping() {
+    let s = setup();
+    let at = s.map(0x10_0000, 4, RW);
+    s.mm.copy_out(UserAddr(at), b"x").unwrap();
+    let request = RemapRequest {
+        addr: at,
+        old_len: 4 * PAGE,
+        new_len: 8 * PAGE,
+        may_move: true,
+        fixed: None,
+        keep_old: None,
+    };
+    assert_eq!(s.mm.remap(request), Ok(at));
+    assert_eq!(s.mm.state.read().pmas.len(), 1);
+    s.map(at + 8 * PAGE, 1, Prot::READ);
+    let request = RemapRequest { old_len: 8 * PAGE, new_len: 9 * PAGE, ..request };
+    let stay = RemapRequest { may_move: false, ..request };
+    assert_eq!(s.mm.remap(stay), Err(linux_abi::Errno::ENOMEM));
+    let moved = s.mm.remap(request).unwrap();
+    assert_ne!(moved, at);
+    let mut byte = [0];
+    s.mm.copy_in(UserAddr(moved), &mut byte).unwrap();
+    assert_eq!(&byte, b"x");
+    assert!(!s.mm.is_mapped(at..at + PAGE));
+    check(&s.mm, &s.space);
+}
+
+#[test]
+fn locking_counts_and_residency_is_seen() {
+    let s = setup();
+    let at = s.map(0x10_0000, 8, RW);
+    assert_eq!(s.mm.in_core(at..at + 8 * PAGE).unwrap(), [0; 8]);
+    s.mm.copy_out(UserAddr(at + PAGE), b"x").unwrap();
+    assert_eq!(s.mm.in_core(at..at + 4 * PAGE).unwrap(), [0, 1, 0, 0]);
+    s.mm.lock(at + 5 * PAGE + 1, 1, true, false).unwrap();
+    assert_eq!(s.mm.usage().locked, PAGE);
+    assert_eq!(s.mm.in_core(at + 5 * PAGE..at + 6 * PAGE).unwrap(), [1]);
+    s.mm.lock_all(true, false, true).unwrap();
+    assert_eq!(s.mm.usage().locked, 8 * PAGE);
+    s.mm.lock_all(false, false, false).unwrap();
+    assert_eq!((s.mm.usage().locked, s.mm.maps(true).len()), (0, 1));
+    s.mm.limits().memlock.store(PAGE, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(s.mm.lock(at, 2 * PAGE, true, false), Err(linux_abi::Errno::ENOMEM));
+}

@@ -5,7 +5,7 @@
 
 use super::{
     Entry, Handler,
-    Support::{self, Full},
+    Support::{self, Full, Partial, Refused},
     dispatch::{kinds, syscall_table},
 };
 
@@ -48,10 +48,10 @@ static X86_64: [Option<Entry>; TABLE_SIZE] = const { syscall_table! {
     22  pipe => super::pipe::sys_pipe, Full;
     23  select => super::select::sys_select, Full;
     24  sched_yield;
-    25  mremap;
-    26  msync;
-    27  mincore;
-    28  madvise;
+    25  mremap => super::madvise::sys_mremap, Full;
+    26  msync => super::madvise::sys_msync, Full;
+    27  mincore => super::madvise::sys_mincore, Full;
+    28  madvise => super::madvise::sys_madvise, Full;
     29  shmget;
     30  shmat;
     31  shmctl;
@@ -172,10 +172,10 @@ static X86_64: [Option<Entry>; TABLE_SIZE] = const { syscall_table! {
     146 sched_get_priority_max;
     147 sched_get_priority_min;
     148 sched_rr_get_interval;
-    149 mlock;
-    150 munlock;
-    151 mlockall;
-    152 munlockall;
+    149 mlock => super::madvise::sys_mlock, Full;
+    150 munlock => super::madvise::sys_munlock, Full;
+    151 mlockall => super::madvise::sys_mlockall, Full;
+    152 munlockall => super::madvise::sys_munlockall, Full;
     153 vhangup;
     154 modify_ldt;
     155 pivot_root;
@@ -260,9 +260,9 @@ static X86_64: [Option<Entry>; TABLE_SIZE] = const { syscall_table! {
     234 tgkill;
     235 utimes;
     236 vserver;
-    237 mbind;
-    238 set_mempolicy;
-    239 get_mempolicy;
+    237 mbind => super::mempolicy::sys_mbind, Partial("one node: checked, without effect");
+    238 set_mempolicy => super::mempolicy::sys_set_mempolicy, Partial("one node: checked, without effect");
+    239 get_mempolicy => super::mempolicy::sys_get_mempolicy, Partial("one node; the policy is always the default one");
     240 mq_open;
     241 mq_unlink;
     242 mq_timedsend;
@@ -348,13 +348,13 @@ static X86_64: [Option<Entry>; TABLE_SIZE] = const { syscall_table! {
     322 execveat;
     323 userfaultfd;
     324 membarrier;
-    325 mlock2;
+    325 mlock2 => super::madvise::sys_mlock2, Full;
     326 copy_file_range;
     327 preadv2;
     328 pwritev2;
-    329 pkey_mprotect;
-    330 pkey_alloc;
-    331 pkey_free;
+    329 pkey_mprotect => super::mempolicy::sys_pkey_mprotect, Partial("as on a CPU without protection keys");
+    330 pkey_alloc => super::mempolicy::sys_pkey_alloc, Refused("as on a CPU without protection keys");
+    331 pkey_free => super::mempolicy::sys_pkey_free, Refused("as on a CPU without protection keys");
     332 statx;
     333 io_pgetevents;
     334 rseq;
@@ -387,7 +387,7 @@ static X86_64: [Option<Entry>; TABLE_SIZE] = const { syscall_table! {
     450 set_mempolicy_home_node;
     451 cachestat;
     452 fchmodat2;
-    453 map_shadow_stack;
+    453 map_shadow_stack => super::mempolicy::sys_map_shadow_stack, Refused("as on a CPU without shadow stacks");
     454 futex_wake;
     455 futex_wait;
     456 futex_requeue;
@@ -396,5 +396,5 @@ static X86_64: [Option<Entry>; TABLE_SIZE] = const { syscall_table! {
     459 lsm_get_self_attr;
     460 lsm_set_self_attr;
     461 lsm_list_modules;
-    462 mseal;
+    462 mseal => super::madvise::sys_mseal, Full;
 } };

@@ -194,7 +194,8 @@ pub trait Mappable: Send + Sync + fmt::Debug {
     /// is allowed (the part that lies together), at least one page; the caller asks again for the rest.
     /// `shared`: changes must be seen by all. Memory ranges come with a count for the caller
     /// (`MemoryFile::retain` already done). Pages wholly behind the end of the file: `EFAULT`, and
-    /// the guest gets SIGBUS.
+    /// the guest gets SIGBUS. Called without the locks of an address space; no lock that this takes may be held
+    /// while guest memory is accessed, which may fault in pages of the same object.
     fn pages(&self, offset: u64, len: u64, shared: bool) -> SysResult<(Backing, u64)>;
 
     /// Identity for shared futexes and /proc/PID/maps: (device, inode).
@@ -211,6 +212,11 @@ pub trait Mappable: Send + Sync + fmt::Debug {
     /// A mapping of it was made or removed: `mm` wants to hear of truncation and hole punching
     /// (see `mm::MappingSet`). `None` where that cannot happen.
     fn mappings(&self) -> Option<&crate::mm::MappingSet> {
+        None
+    }
+
+    /// For `mm`, which knows its own objects again.
+    fn as_any(&self) -> Option<&dyn Any> {
         None
     }
 }
