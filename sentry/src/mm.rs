@@ -37,8 +37,8 @@ mod vma;
 #[cfg(test)]
 mod tests;
 
-pub use advise::Advice;
 pub use access::PinnedSlices;
+pub use advise::Advice;
 pub use fault::FaultError;
 pub use map::{MapRequest, Placement};
 pub use mapping_set::MappingSet;

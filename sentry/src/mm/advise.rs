@@ -104,8 +104,7 @@ impl MemoryManager {
                 Owner::Shared | Owner::Borrowed => continue,
                 Owner::Own => {}
             }
-            let anonymous =
-                state.vmas.find(range.start).is_some_and(|(_, vma)| vma.is_anonymous());
+            let anonymous = state.vmas.find(range.start).is_some_and(|(_, vma)| vma.is_anonymous());
             let cow = matches!(pma.place, Place::Memory { cow: true, .. });
             if anonymous && !cow {
                 // Still mapped, and zero at the next touch.

@@ -152,7 +152,8 @@ impl MemoryManager {
         for (part, pma) in state.pmas.clipped(range.clone()) {
             let first = (part.start - range.start) / PAGE_SIZE;
             let mut mark = |from: u64, to: u64| {
-                let (from, to) = ((first + from / PAGE_SIZE) as usize, (first + to / PAGE_SIZE) as usize);
+                let (from, to) =
+                    ((first + from / PAGE_SIZE) as usize, (first + to / PAGE_SIZE) as usize);
                 if let Some(pages) = present.get_mut(from..to) {
                     pages.fill(1);
                 }

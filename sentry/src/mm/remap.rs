@@ -134,9 +134,7 @@ impl MemoryManager {
         let mut old = request.addr..request.addr.checked_add(old_len).ok_or(Errno::EINVAL)?;
         if let Some(to) = request.fixed {
             let end = to.checked_add(new_len).ok_or(Errno::EINVAL)?;
-            if to % PAGE_SIZE != 0
-                || end > self.user_range.end
-                || (to < old.end && old.start < end)
+            if to % PAGE_SIZE != 0 || end > self.user_range.end || (to < old.end && old.start < end)
             {
                 return Err(Errno::EINVAL);
             }

@@ -87,12 +87,7 @@ pub(super) fn sys_mbind(
 
 /// A policy on the one node there is changes nothing; what names other nodes, or none where there must be one,
 /// is `EINVAL` as on such a machine.
-fn check_policy(
-    task: &mut CurrentTask,
-    mode: u32,
-    mask: UserAddr,
-    max_node: u64,
-) -> SysResult<()> {
+fn check_policy(task: &mut CurrentTask, mode: u32, mask: UserAddr, max_node: u64) -> SysResult<()> {
     let mode = mode & !MPOL_MODE_FLAGS;
     if mode > MPOL_MAX {
         return err!(EINVAL);
@@ -107,7 +102,8 @@ fn check_policy(
         nodes.resize((bits.div_ceil(64) * 8) as usize, 0_u8);
         task.mm().copy_in(mask, &mut nodes)?;
     }
-    let only_first = nodes.iter().enumerate().all(|(at, &byte)| byte == 0 || (at == 0 && byte == 1));
+    let only_first =
+        nodes.iter().enumerate().all(|(at, &byte)| byte == 0 || (at == 0 && byte == 1));
     let empty = nodes.iter().all(|&byte| byte == 0);
     // MPOL_PREFERRED (1) may be without nodes.
     let good = match mode {
