@@ -3,6 +3,7 @@
 
 mod clock;
 mod file;
+mod cpu_clock;
 mod io;
 mod limits;
 mod parker;
@@ -13,6 +14,7 @@ pub use clock::{
     clock_monotonic_ns, clock_monotonic_raw_ns, clock_realtime_ns, clock_thread_cpu_ns,
 };
 pub use file::{allocate, file_size, seek_data, seek_hole, sync_file};
+pub use cpu_clock::{host_tid, thread_cpu_ns};
 pub use io::{preadv, pwritev, readv, writev};
 pub use limits::{
     cpu_count, fill_random, hwcap, min_signal_stack, raise_open_files, total_memory, total_swap,

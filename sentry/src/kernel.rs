@@ -2,16 +2,40 @@
 
 mod credentials;
 mod current;
+mod exit_status;
 mod fs_context;
+mod futex;
+mod init;
 #[expect(clippy::module_inception, reason = "the kernel object is the heart of the kernel module")]
 mod kernel;
+pub mod limits;
+pub mod pidfd;
+mod ptrace;
+mod seccomp;
 mod served;
+mod session;
+pub mod signal;
 mod task;
+mod task_set;
+mod thread_group;
+mod timers;
 pub mod tty;
+mod uts;
+mod wait_child;
 
 pub use credentials::{Capability, CapabilitySet, Credentials};
-pub use current::{CurrentTask, SleepEnd};
+pub use current::{CurrentTask, RestartBlock, SleepEnd};
+pub use exit_status::ExitStatus;
 pub use fs_context::FsContext;
-pub use kernel::Kernel;
+pub use futex::FutexKey;
+pub(crate) use futex::{FutexTable, WaitOn};
+pub use init::InitConfig;
+pub use kernel::{Kernel, Tracer};
 pub use served::{served, set_served};
-pub use task::{Task, TaskWaker};
+pub use session::{ControllingTty, Session};
+pub use signal::{SignalHandlers, SignalQueue};
+pub use task::{CloneRequest, CpuTimes, RunState, Task, TaskWaker};
+pub use task_set::{MAX_TASKS, TaskSet};
+pub use thread_group::ThreadGroup;
+pub use uts::Uts;
+pub use wait_child::{WaitKind, WaitRequest, WaitResult, WaitTarget};

@@ -37,6 +37,8 @@ lock_order! {
     SignalHandlers,
     /// Pending signals, stop state and exit state of a thread group.
     ThreadGroup,
+    /// Signals pending for one thread.
+    TaskSignals,
     /// A task's own changeable fields (name, credentials pointer, fd table pointer …).
     Task,
     /// Current directory, root, umask.

@@ -1,6 +1,10 @@
 //! The one place clocks are read.
 
+mod timer_queue;
+
 use crate::vfs::TimeSpec;
+
+pub use timer_queue::{TimerHandle, TimerQueue};
 
 /// Nanoseconds of CLOCK_MONOTONIC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,6 +42,12 @@ impl Clocks {
     /// CLOCK_REALTIME, nanoseconds since the epoch.
     pub fn realtime_ns(&self) -> u64 {
         platform::host::clock_realtime_ns()
+    }
+
+    /// When CLOCK_REALTIME will say `ns`, if no one sets the clock.
+    pub fn realtime_to_monotonic(&self, ns: u64) -> Monotonic {
+        let (real, mono) = (self.realtime_ns(), self.monotonic().0);
+        Monotonic(if ns >= real { mono.saturating_add(ns - real) } else { mono.saturating_sub(real - ns) })
     }
 
     /// CLOCK_REALTIME for time stamps of files.

@@ -9,7 +9,11 @@
 
 mod errno;
 pub mod event;
+pub mod process;
+pub mod signal;
 pub mod termios;
+pub mod time;
 
 pub use errno::Errno;
+pub use signal::{SigInfo, SigSet, Signal};
 pub use termios::{Termios, Termios2, WindowSize};

@@ -2,28 +2,54 @@
 
 use std::{fmt, ops::Deref, sync::Arc};
 
+use linux_abi::{SigSet, signal::SigStack};
 use platform::Context;
 
-use super::{FsContext, Task, TaskWaker};
+use super::{
+    Credentials, ExitStatus, FsContext, Task, TaskWaker, seccomp::FilterChain, task::RunState,
+};
 use crate::{
     Restart, SysError, SysResult,
     mm::MemoryManager,
+    syscalls::Outcome,
     time::Monotonic,
     user::Fd,
-    vfs::{FdTable, FileDescription},
+    vfs::{FdEntry, FdTable, FileDescription},
     wait::{EventMask, PollTable},
 };
 
 /// The task that the calling thread serves. Handlers get it as `&mut`.
 pub struct CurrentTask {
-    task: Arc<Task>,
-    context: Box<dyn Context>,
+    pub(super) task: Arc<Task>,
+    pub(super) context: Box<dyn Context>,
     /// Copies of what `Task` shares, so that the hot path takes no lock; replaced by their own
     /// thread only (execve, unshare).
-    mm: Arc<MemoryManager>,
-    fds: Arc<FdTable>,
-    fs: Arc<FsContext>,
+    pub(super) mm: Arc<MemoryManager>,
+    pub(super) fds: Arc<FdTable>,
+    pub(super) fs: Arc<FsContext>,
+    cred: Arc<Credentials>,
+    /// How an interrupted call with a relative timeout goes on.
+    pub(super) restart_block: Option<RestartBlock>,
+    /// The mask to go back to when no handler runs (sigsuspend, ppoll …).
+    pub(super) saved_mask: Option<SigSet>,
+    pub(super) alt_stack: SigStack,
+    /// Cleared and woken at exit (set_tid_address(2)).
+    pub(super) clear_child_tid: u64,
+    /// What exit(2) or a fatal signal decided for this thread.
+    pub(super) exit_code: ExitStatus,
+    /// A parent in vfork(2) waits for this task to leave its memory.
+    pub(super) vfork_done: Option<Arc<super::task::VforkDone>>,
+    /// `trapno`, `err` and `cr2` of the last fault, for signal frames.
+    pub(super) trap_numbers: (u64, u64, u64),
+    /// Calls are traced, filtered or logged: not the fast path.
+    pub(super) slow_entry: bool,
+    pub(super) seccomp: Option<Arc<FilterChain>>,
+    /// Futex waits use it again and again.
+    pub(super) futex_waiter: Option<Arc<super::futex::Waiter>>,
 }
+
+/// What `restart_syscall` calls.
+pub type RestartBlock = Box<dyn FnOnce(&mut CurrentTask) -> SysResult<Outcome> + Send>;
 
 /// How a sleep ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +63,29 @@ pub enum SleepEnd {
 }
 
 impl CurrentTask {
+    /// To be called by the host thread that will run it. `None` when the task has been torn down.
+    pub(super) fn new(task: Arc<Task>, context: Box<dyn Context>) -> Option<Self> {
+        let shared = task.shared.lock().clone();
+        Some(Self {
+            context,
+            mm: shared.mm?,
+            fds: shared.fds?,
+            fs: shared.fs?,
+            cred: shared.cred,
+            restart_block: None,
+            saved_mask: None,
+            alt_stack: SigStack { flags: libc::SS_DISABLE, ..SigStack::default() },
+            clear_child_tid: 0,
+            exit_code: ExitStatus::Exited(0),
+            vfork_done: None,
+            trap_numbers: (0, 0, 0),
+            slow_entry: false,
+            seccomp: None,
+            futex_waiter: None,
+            task,
+        })
+    }
+
     /// The shared part.
     pub fn task(&self) -> &Arc<Task> {
         &self.task
@@ -57,6 +106,59 @@ impl CurrentTask {
         &self.fs
     }
 
+    /// Its credentials, without a lock.
+    pub fn cred(&self) -> Arc<Credentials> {
+        self.cred.clone()
+    }
+
+    /// The same, without a count.
+    pub fn cred_ref(&self) -> &Credentials {
+        &self.cred
+    }
+
+    /// Replaces its credentials.
+    pub fn replace_cred(&mut self, cred: Arc<Credentials>) {
+        self.cred = cred.clone();
+        self.task.set_cred(cred);
+    }
+
+    /// unshare(2), close_range(2) with CLOSE_RANGE_UNSHARE: another descriptor table.
+    pub fn replace_fds(&mut self, fds: Arc<FdTable>) -> Arc<FdTable> {
+        self.task.shared.lock().fds = Some(fds.clone());
+        std::mem::replace(&mut self.fds, fds)
+    }
+
+    /// set_tid_address(2).
+    pub(crate) fn set_clear_child_tid(&mut self, at: u64) {
+        self.clear_child_tid = at;
+    }
+
+    /// Closes what was taken out of a descriptor table.
+    pub fn close_entry(&self, entry: FdEntry) {
+        entry.file.ops().close(&entry.file);
+    }
+
+    /// unshare(2): another file system context.
+    pub fn replace_fs(&mut self, fs: Arc<FsContext>) -> Arc<FsContext> {
+        self.task.shared.lock().fs = Some(fs.clone());
+        std::mem::replace(&mut self.fs, fs)
+    }
+
+    pub(super) fn replace_mm(&mut self, mm: Arc<MemoryManager>) -> Arc<MemoryManager> {
+        self.task.shared.lock().mm = Some(mm.clone());
+        std::mem::replace(&mut self.mm, mm)
+    }
+
+    /// The call is interrupted; when no handler runs, it goes on with `block`.
+    /// To be returned by the handler.
+    pub fn set_restart_block(
+        &mut self,
+        block: impl FnOnce(&mut Self) -> SysResult<Outcome> + Send + 'static,
+    ) -> SysError {
+        self.restart_block = Some(Box::new(block));
+        Restart::Block.into()
+    }
+
     /// The file behind `fd` (not O_PATH), or `EBADF`.
     pub fn file(&self, fd: Fd) -> SysResult<Arc<FileDescription>> {
         Ok(self.fds.get(fd)?)
@@ -75,21 +177,39 @@ impl CurrentTask {
     /// Sleeps until woken, interrupted, or `deadline`. Use `block_until` unless you register by hand:
     /// `waker().prepare()`, check the condition, `sleep`, again.
     pub fn sleep(&mut self, deadline: Option<Monotonic>) -> SleepEnd {
+        self.sleep_in(deadline, RunState::Sleeping, TaskWaker::is_interrupted)
+    }
+
+    /// As [`Self::sleep`], but only what ends the task interrupts it (`TASK_KILLABLE`).
+    pub fn sleep_killable(&mut self, deadline: Option<Monotonic>) -> SleepEnd {
+        let task = self.task.clone();
+        self.sleep_in(deadline, RunState::Uninterruptible, move |_| task.must_die())
+    }
+
+    fn sleep_in(
+        &mut self,
+        deadline: Option<Monotonic>,
+        state: RunState,
+        interrupted: impl Fn(&TaskWaker) -> bool,
+    ) -> SleepEnd {
         let waker = &self.task.waker;
-        loop {
+        self.task.set_run_state(state);
+        let end = loop {
             if waker.is_woken() {
-                return SleepEnd::Woken;
+                break SleepEnd::Woken;
             }
-            if waker.is_interrupted() {
-                return SleepEnd::Interrupted;
+            if interrupted(waker) {
+                break SleepEnd::Interrupted;
             }
             if let Some(deadline) = deadline
                 && self.task.kernel.clocks.monotonic() >= deadline
             {
-                return SleepEnd::TimedOut;
+                break SleepEnd::TimedOut;
             }
             waker.parker().park(deadline.map(|deadline| deadline.0));
-        }
+        };
+        self.task.set_run_state(RunState::Running);
+        end
     }
 
     /// Tries `attempt` until it gives something (`Some`, or an error), sleeping in between. `register`

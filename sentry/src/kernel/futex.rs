@@ -1,0 +1,13 @@
+//! Futexes (futex(2), futex(7)).
+//!
+//! Waiters hang in hashed buckets, each with a lock under which a waiter compares the word and queues itself,
+//! and a waker takes waiters out: no wake-up is lost. A bucket without waiters costs a waker one load.
+
+mod ops;
+mod pi;
+mod robust;
+mod table;
+mod wait;
+
+pub use table::{FutexKey, FutexTable, Waiter};
+pub(crate) use wait::WaitOn;

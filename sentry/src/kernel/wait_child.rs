@@ -1,0 +1,182 @@
+//! Waiting for children (wait4(2), waitid(2); `do_wait` in `kernel/exit.c`).
+
+use std::sync::{Arc, atomic::Ordering};
+
+use linux_abi::{Signal, process::Rusage, signal::si_code};
+
+use super::{
+    CurrentTask, ThreadGroup,
+    task_set::{Members, Process},
+    thread_group::StateReport,
+};
+use crate::{SysResult, err, wait::EventMask};
+
+/// Which children.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitTarget {
+    Any,
+    Pid(i32),
+    Group(i32),
+}
+
+/// Children made with another exit signal than SIGCHLD are "clone" children.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WaitKind {
+    Normal,
+    Clone,
+    All,
+}
+
+/// What to wait for.
+#[derive(Clone, Copy, Debug)]
+pub struct WaitRequest {
+    pub target: WaitTarget,
+    pub kind: WaitKind,
+    pub exited: bool,
+    pub stopped: bool,
+    pub continued: bool,
+    /// Leave the state for another wait (WNOWAIT).
+    pub keep: bool,
+    pub no_hang: bool,
+    /// Only children this thread made (__WNOTHREAD).
+    pub own_thread_only: bool,
+}
+
+/// What a wait found.
+#[derive(Clone, Copy, Debug)]
+pub struct WaitResult {
+    pub pid: i32,
+    pub uid: u32,
+    /// CLD_*.
+    pub code: i32,
+    /// Exit code or signal, as in `si_status`.
+    pub status: i32,
+    /// The status word of wait4(2).
+    pub wait_status: i32,
+    pub usage: Rusage,
+}
+
+impl CurrentTask {
+    /// The next change of state, or `None` with `no_hang`. `ECHILD` without such children.
+    pub fn wait_for_child(&mut self, request: &WaitRequest) -> SysResult<Option<WaitResult>> {
+        if request.no_hang {
+            return self.look_for_child(request);
+        }
+        let group = self.thread_group().clone();
+        self.block_until(
+            None,
+            |task| group.child_queue.register(task.waker().clone(), EventMask::READABLE),
+            |task| task.look_for_child(request),
+        )
+    }
+
+    fn look_for_child(&mut self, request: &WaitRequest) -> SysResult<Option<WaitResult>> {
+        let group = self.thread_group().clone();
+        let tid = self.tid();
+        let mut members = self.kernel().tasks.lock();
+        let Some(own) = members.processes.get(&group.pid()) else { return err!(ECHILD) };
+        let candidates: Vec<i32> = match request.target {
+            WaitTarget::Pid(pid) => own.children.get(&pid).copied().into_iter().collect(),
+            _ => own.children.iter().copied().collect(),
+        };
+        let mut any = false;
+        for pid in candidates {
+            let Some(child) = members.processes.get(&pid) else { continue };
+            if !request.matches(child, tid) {
+                continue;
+            }
+            any = true;
+            if let Some(result) = child.report(request) {
+                if result.is_end() && !request.keep {
+                    reap(&mut members, &group, pid);
+                }
+                return Ok(Some(result));
+            }
+        }
+        drop(members);
+        if let Some(found) = self.look_for_tracee(request, &mut any) {
+            return Ok(Some(found));
+        }
+        if any { Ok(None) } else { err!(ECHILD) }
+    }
+}
+
+impl WaitResult {
+    fn is_end(&self) -> bool {
+        matches!(self.code, si_code::CLD_EXITED | si_code::CLD_KILLED | si_code::CLD_DUMPED)
+    }
+}
+
+impl WaitRequest {
+    fn matches(&self, child: &Process, tid: i32) -> bool {
+        let group = &child.group;
+        let is_clone = group.exit_signal.load(Ordering::Relaxed) != Signal::CHLD.number();
+        let kind = match self.kind {
+            WaitKind::All => true,
+            WaitKind::Clone => is_clone,
+            WaitKind::Normal => !is_clone,
+        };
+        let target = match self.target {
+            WaitTarget::Any => true,
+            WaitTarget::Pid(pid) => group.pid() == pid,
+            WaitTarget::Group(pgid) => group.process_group_id() == pgid,
+        };
+        kind && target && (!self.own_thread_only || child.parent_tid == tid)
+    }
+}
+
+impl Process {
+    /// What there is to report of this child, if anything.
+    fn report(&self, request: &WaitRequest) -> Option<WaitResult> {
+        let pid = self.group.pid();
+        if let Some(zombie) = &self.zombie {
+            let (code, status) = zombie.status.code_and_status();
+            return request.exited.then_some(WaitResult {
+                pid,
+                uid: zombie.uid,
+                code,
+                status,
+                wait_status: zombie.status.wait_status(),
+                usage: zombie.usage,
+            });
+        }
+        let uid = self.group.leader().map_or(0, |leader| leader.cred().uid);
+        let report = {
+            let mut state = self.group.state.lock();
+            let wanted = match state.report? {
+                StateReport::Stopped(_) => request.stopped,
+                StateReport::Continued => request.continued,
+            };
+            if !wanted {
+                return None;
+            }
+            if request.keep { state.report } else { state.report.take() }
+        }?;
+        let (code, status, wait_status) = match report {
+            StateReport::Stopped(signal) => {
+                (si_code::CLD_STOPPED, signal.number(), signal.number() << 8 | 0x7f)
+            }
+            StateReport::Continued => (si_code::CLD_CONTINUED, Signal::CONT.number(), 0xffff),
+        };
+        Some(WaitResult { pid, uid, code, status, wait_status, usage: self.group.usage() })
+    }
+}
+
+/// The zombie goes; its times count as the parent's children's.
+fn reap(members: &mut Members, parent: &Arc<ThreadGroup>, pid: i32) {
+    let Some(child) = members.processes.get(&pid).map(|process| process.group.clone()) else {
+        return;
+    };
+    let mut times = child.cpu_times();
+    times.add(child.child_cpu_times());
+    let max_rss = {
+        let state = child.state.lock();
+        state.max_rss.max(state.child_max_rss)
+    };
+    {
+        let mut state = parent.state.lock();
+        state.child_times.add(times);
+        state.child_max_rss = state.child_max_rss.max(max_rss);
+    }
+    child.reap(members);
+}
