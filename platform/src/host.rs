@@ -2,8 +2,8 @@
 //! straight to and from guest memory, clocks, random bytes, limits.
 
 mod clock;
-mod file;
 mod cpu_clock;
+mod file;
 mod io;
 mod limits;
 mod parker;
@@ -13,8 +13,8 @@ pub mod spawn;
 pub use clock::{
     clock_monotonic_ns, clock_monotonic_raw_ns, clock_realtime_ns, clock_thread_cpu_ns,
 };
-pub use file::{allocate, file_size, seek_data, seek_hole, sync_file};
 pub use cpu_clock::{host_tid, thread_cpu_ns};
+pub use file::{allocate, file_size, seek_data, seek_hole, sync_file};
 pub use io::{preadv, pwritev, readv, writev};
 pub use limits::{
     cpu_count, fill_random, hwcap, min_signal_stack, raise_open_files, total_memory, total_swap,

@@ -5,9 +5,13 @@
 //! `--strace`, `lazaret syscalls` and the suite's coverage check all come from it.
 
 mod args;
+mod clone;
 mod dispatch;
 mod epoll;
 mod eventfd;
+mod exit;
+mod futex;
+mod identity;
 mod install;
 mod madvise;
 mod mempolicy;
@@ -15,13 +19,9 @@ mod mmap;
 mod pipe;
 mod poll;
 mod select;
-mod clone;
-mod exit;
-mod futex;
-mod identity;
 mod signal;
-mod time;
 pub mod table;
+mod time;
 mod timeout;
 mod wait_mask;
 

@@ -47,7 +47,11 @@ impl Clocks {
     /// When CLOCK_REALTIME will say `ns`, if no one sets the clock.
     pub fn realtime_to_monotonic(&self, ns: u64) -> Monotonic {
         let (real, mono) = (self.realtime_ns(), self.monotonic().0);
-        Monotonic(if ns >= real { mono.saturating_add(ns - real) } else { mono.saturating_sub(real - ns) })
+        Monotonic(if ns >= real {
+            mono.saturating_add(ns - real)
+        } else {
+            mono.saturating_sub(real - ns)
+        })
     }
 
     /// CLOCK_REALTIME for time stamps of files.

@@ -16,7 +16,6 @@ pub fn thread_cpu_ns(tid: i32) -> Option<u64> {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a live timespec which the call fills; any clock id may be asked for.
     let done = unsafe { libc::clock_gettime(clock, &mut time) };
-    (done == 0).then(|| {
-        (time.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec as u64)
-    })
+    (done == 0)
+        .then(|| (time.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec as u64))
 }

@@ -6,7 +6,8 @@ use linux_abi::{Signal, process::Rlimit};
 use platform::Registers;
 
 use super::{
-    ControllingTty, Credentials, CurrentTask, FsContext, Kernel, SignalHandlers, ThreadGroup, limits,
+    ControllingTty, Credentials, CurrentTask, FsContext, Kernel, SignalHandlers, ThreadGroup,
+    limits,
     task::{Start, TaskShared, comm_from, spawn},
     thread_group::Inherited,
 };

@@ -12,9 +12,7 @@ use linux_abi::{SigInfo, Signal};
 use platform::{Platform, memory::MemoryFile};
 use ranked_sync::{Condvar, Mutex};
 
-use super::{
-    CurrentTask, ExitStatus, FutexTable, task_set::TaskSet, uts::Uts,
-};
+use super::{CurrentTask, ExitStatus, FutexTable, task_set::TaskSet, uts::Uts};
 use crate::{
     SysResult,
     fs::host_file::HostPoller,
@@ -170,7 +168,13 @@ struct Init {
 /// Hears of each system call of the tasks it traces.
 pub trait Tracer: Send + Sync + fmt::Debug {
     /// A call begins. Arguments that point to memory may be looked at through `task.mm()`.
-    fn enter(&self, task: &CurrentTask, number: u64, entry: Option<&'static Entry>, args: &[u64; 6]);
+    fn enter(
+        &self,
+        task: &CurrentTask,
+        number: u64,
+        entry: Option<&'static Entry>,
+        args: &[u64; 6],
+    );
 
     /// The call ended, or is about to be interrupted.
     fn exit(

@@ -19,7 +19,10 @@ pub struct Limits {
 
 impl Limits {
     pub fn new(values: [Rlimit; COUNT]) -> Self {
-        Self { soft: values.map(|limit| limit.cur.into()), hard: values.map(|limit| limit.max.into()) }
+        Self {
+            soft: values.map(|limit| limit.cur.into()),
+            hard: values.map(|limit| limit.max.into()),
+        }
     }
 
     /// What Linux gives its first process, with the usual limit on descriptors.

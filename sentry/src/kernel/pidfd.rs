@@ -1,9 +1,6 @@
 //! pidfd_open(2): a descriptor that stands for a process.
 
-use std::{
-    any::Any,
-    sync::Arc,
-};
+use std::{any::Any, sync::Arc};
 
 use super::{CurrentTask, Task, ThreadGroup};
 use crate::{
@@ -65,11 +62,7 @@ impl FileOps for PidFd {
     fn poll(&self, _file: &FileDescription, table: &mut PollTable) -> EventMask {
         table.wait_on(&self.group.exit_queue);
         if self.has_ended() {
-            if self.is_gone() {
-                EventMask::READABLE | EventMask::HUP
-            } else {
-                EventMask::READABLE
-            }
+            if self.is_gone() { EventMask::READABLE | EventMask::HUP } else { EventMask::READABLE }
         } else {
             EventMask::empty()
         }

@@ -33,7 +33,11 @@ impl CurrentTask {
 
     pub(super) fn trace_check(&mut self) {}
 
-    pub(super) fn trace_signal(&mut self, signal: Signal, info: SigInfo) -> Option<(Signal, SigInfo)> {
+    pub(super) fn trace_signal(
+        &mut self,
+        signal: Signal,
+        info: SigInfo,
+    ) -> Option<(Signal, SigInfo)> {
         Some((signal, info))
     }
 
@@ -42,7 +46,11 @@ impl CurrentTask {
     pub(super) fn trace_started(&mut self) {}
 
     /// A tracee that is no child, and has something to report to this tracer.
-    pub(super) fn look_for_tracee(&mut self, _request: &WaitRequest, _any: &mut bool) -> Option<WaitResult> {
+    pub(super) fn look_for_tracee(
+        &mut self,
+        _request: &WaitRequest,
+        _any: &mut bool,
+    ) -> Option<WaitResult> {
         None
     }
 
@@ -50,7 +58,12 @@ impl CurrentTask {
 
     /// A call of a task that is traced, filtered or logged.
     #[cold]
-    pub(super) fn syscall_slow(&mut self, number: u64, args: [u64; 6], compat: bool) -> ControlFlow<()> {
+    pub(super) fn syscall_slow(
+        &mut self,
+        number: u64,
+        args: [u64; 6],
+        compat: bool,
+    ) -> ControlFlow<()> {
         let result = self.dispatch(number, &args, compat);
         self.finish(number, args, result)
     }

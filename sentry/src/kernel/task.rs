@@ -24,12 +24,7 @@ use platform::Kick;
 use ranked_sync::Mutex;
 
 use super::{Credentials, FsContext, Kernel, SignalQueue, ThreadGroup};
-use crate::{
-    lock_order,
-    mm::MemoryManager,
-    time::Monotonic,
-    vfs::FdTable,
-};
+use crate::{lock_order, mm::MemoryManager, time::Monotonic, vfs::FdTable};
 
 pub use accounting::CpuTimes;
 pub use clone::CloneRequest;

@@ -110,7 +110,10 @@ impl TaskSet {
     /// The children of a process, for /proc/PID/task/TID/children.
     pub fn children(&self, pid: i32) -> Vec<i32> {
         let members = self.lock();
-        members.processes.get(&pid).map_or_else(Vec::new, |it| it.children.iter().copied().collect())
+        members
+            .processes
+            .get(&pid)
+            .map_or_else(Vec::new, |it| it.children.iter().copied().collect())
     }
 
     /// Tasks that exist.
@@ -238,7 +241,12 @@ impl Members {
     }
 
     /// A new process, child of `parent` (`None` for init).
-    pub(super) fn insert_process(&mut self, group: Arc<ThreadGroup>, leader: Arc<Task>, parent_tid: i32) {
+    pub(super) fn insert_process(
+        &mut self,
+        group: Arc<ThreadGroup>,
+        leader: Arc<Task>,
+        parent_tid: i32,
+    ) {
         let pid = group.pid();
         self.tasks.insert(pid, leader);
         if let Some(parent) = self.processes.get_mut(&group.ppid()) {
@@ -251,10 +259,8 @@ impl Members {
             .members
             .insert(pid);
         self.sessions.entry(session).or_insert_with(|| Session::new(session));
-        self.processes.insert(
-            pid,
-            Process { group, parent_tid, children: BTreeSet::new(), zombie: None },
-        );
+        self.processes
+            .insert(pid, Process { group, parent_tid, children: BTreeSet::new(), zombie: None });
     }
 
     pub(super) fn remove_thread(&mut self, tid: i32) -> Option<Arc<Task>> {
@@ -326,8 +332,7 @@ impl Members {
                 return false;
             }
             let Some(parent) = self.processes.get(&process.group.ppid()) else { return false };
-            parent.group.process_group_id() != pgid
-                && parent.group.session_id() == group.session
+            parent.group.process_group_id() != pgid && parent.group.session_id() == group.session
         })
     }
 
@@ -337,7 +342,9 @@ impl Members {
         !group.members.iter().any(|pid| {
             let Some(process) = self.processes.get(pid) else { return false };
             let ppid = process.group.ppid();
-            let Some(kept) = self.processes.get(&ppid).filter(|_| ppid != parent) else { return false };
+            let Some(kept) = self.processes.get(&ppid).filter(|_| ppid != parent) else {
+                return false;
+            };
             process.zombie.is_none()
                 && kept.group.process_group_id() != pgid
                 && kept.group.session_id() == group.session

@@ -115,8 +115,7 @@ pub(super) fn sys_waitid(
         let mut bytes = task.mm().read_obj(at)?;
         match found {
             Some(found) => {
-                let filled =
-                    SigInfo::child(found.code, found.pid, found.uid, found.status, 0, 0);
+                let filled = SigInfo::child(found.code, found.pid, found.uid, found.status, 0, 0);
                 bytes.take_wait_fields(&filled);
             }
             None => bytes.take_wait_fields(&SigInfo::empty()),

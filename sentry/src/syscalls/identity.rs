@@ -57,11 +57,7 @@ pub(super) fn sys_set_tid_address(task: &mut CurrentTask, at: u64) -> SysResult<
     Ok(task.tid())
 }
 
-pub(super) fn sys_set_robust_list(
-    task: &mut CurrentTask,
-    head: u64,
-    len: usize,
-) -> SysResult<()> {
+pub(super) fn sys_set_robust_list(task: &mut CurrentTask, head: u64, len: usize) -> SysResult<()> {
     const HEAD_BYTES: usize = 24;
     if len != HEAD_BYTES {
         return err!(EINVAL);

@@ -174,8 +174,7 @@ pub(super) fn sys_kill(task: &mut CurrentTask, pid: i32, signal: i32) -> SysResu
         }
         sent = true;
         if let Some(signal) = signal {
-            let info =
-                SigInfo::from_user(signal, si_code::USER, sender.pid(), sender.cred().uid);
+            let info = SigInfo::from_user(signal, si_code::USER, sender.pid(), sender.cred().uid);
             let done = group.send_signal(info);
             if pid > 0 {
                 done?;

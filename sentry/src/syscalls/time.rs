@@ -244,9 +244,9 @@ pub(super) fn sys_clock_nanosleep(
     let clock = Clock::from_id(task, id)?;
     match id {
         libc::CLOCK_THREAD_CPUTIME_ID => return err!(EINVAL),
-        libc::CLOCK_MONOTONIC_RAW
-        | libc::CLOCK_REALTIME_COARSE
-        | libc::CLOCK_MONOTONIC_COARSE => return err!(EOPNOTSUPP),
+        libc::CLOCK_MONOTONIC_RAW | libc::CLOCK_REALTIME_COARSE | libc::CLOCK_MONOTONIC_COARSE => {
+            return err!(EOPNOTSUPP);
+        }
         CLOCK_REALTIME_ALARM | CLOCK_BOOTTIME_ALARM if !task.cred().has(Capability::WAKE_ALARM) => {
             return err!(EPERM);
         }

@@ -162,7 +162,8 @@ mod tests {
         let queue = TimerQueue::new();
         let (sender, receiver) = mpsc::channel();
         let now = Monotonic(platform::host::clock_monotonic_ns());
-        let arm = |ms: u64, nr| queue.arm(now.after(ms * 1_000_000), Arc::new(Send(sender.clone(), nr)));
+        let arm =
+            |ms: u64, nr| queue.arm(now.after(ms * 1_000_000), Arc::new(Send(sender.clone(), nr)));
         let _late = arm(60, 3);
         let _soon = arm(20, 1);
         drop(arm(30, 9));

@@ -86,7 +86,12 @@ impl FutexTable {
     }
 
     /// Wakes up to `count` waiters for `key` whose bitset has a bit of `bitset`; how many.
-    pub(crate) fn wake(&self, key: &FutexKey, count: usize, bitset: u32) -> Result<usize, crate::Errno> {
+    pub(crate) fn wake(
+        &self,
+        key: &FutexKey,
+        count: usize,
+        bitset: u32,
+    ) -> Result<usize, crate::Errno> {
         let bucket = self.bucket_of(key);
         if bucket.is_empty() || count == 0 {
             return Ok(0);

@@ -34,7 +34,8 @@ impl CurrentTask {
     fn take_waiter(&mut self) -> Arc<Waiter> {
         // A waker may still hold the last one for a moment: then it is not reused.
         let tid = self.tid();
-        let kept = self.futex_waiter.take().filter(|kept| Arc::strong_count(kept) == 1 && kept.tid == tid);
+        let kept =
+            self.futex_waiter.take().filter(|kept| Arc::strong_count(kept) == 1 && kept.tid == tid);
         let waiter = kept.unwrap_or_else(|| Waiter::new(self.waker().clone(), tid));
         waiter.woken.store(false, Ordering::SeqCst);
         waiter.requeued_pi.store(false, Ordering::SeqCst);
@@ -87,8 +88,7 @@ impl CurrentTask {
             };
         }
         waiter.bucket.store(index, Ordering::SeqCst);
-        let entry =
-            Entry { key, bitset: on.bitset, waiter: waiter.clone(), pi: false, requeue_pi };
+        let entry = Entry { key, bitset: on.bitset, waiter: waiter.clone(), pi: false, requeue_pi };
         bucket.insert(&mut entries, entry);
         Ok(())
     }

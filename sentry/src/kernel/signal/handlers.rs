@@ -112,7 +112,8 @@ impl SignalHandlers {
 
 fn reset(actions: &mut [SigAction; 64]) {
     for action in actions {
-        let handler = if action.handler == SigAction::IGN { SigAction::IGN } else { SigAction::DFL };
+        let handler =
+            if action.handler == SigAction::IGN { SigAction::IGN } else { SigAction::DFL };
         *action = SigAction { handler, ..SigAction::default() };
     }
 }

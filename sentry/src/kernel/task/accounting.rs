@@ -45,9 +45,7 @@ impl Task {
     }
 
     pub(in crate::kernel) fn clock_end(&self) {
-        self.clock
-            .final_system_ns
-            .store(platform::host::clock_thread_cpu_ns(), Ordering::Relaxed);
+        self.clock.final_system_ns.store(platform::host::clock_thread_cpu_ns(), Ordering::Relaxed);
         self.clock.host_tid.store(0, Ordering::Release);
     }
 
@@ -58,8 +56,8 @@ impl Task {
 
     #[inline]
     pub(in crate::kernel) fn clock_leave_guest(&self) {
-        let spent =
-            platform::host::clock_monotonic_ns().saturating_sub(self.clock.entered.load(Ordering::Relaxed));
+        let spent = platform::host::clock_monotonic_ns()
+            .saturating_sub(self.clock.entered.load(Ordering::Relaxed));
         self.clock.entered.store(0, Ordering::Relaxed);
         let before = self.clock.user_ns.load(Ordering::Relaxed);
         self.clock.user_ns.store(before.wrapping_add(spent), Ordering::Relaxed);

@@ -13,10 +13,7 @@ use super::{
 };
 use crate::{
     Errno, Restart, SysResult, err,
-    kernel::{
-        Capability, CurrentTask, SleepEnd, ThreadGroup, limits,
-        thread_group::Inherited,
-    },
+    kernel::{Capability, CurrentTask, SleepEnd, ThreadGroup, limits, thread_group::Inherited},
     mm::MemoryManager,
     user::{UserMemory, UserRef},
 };
@@ -53,9 +50,25 @@ const CHILD_SETTID: u64 = libc::CLONE_CHILD_SETTID as u64;
 const IO: u64 = 0x8000_0000;
 
 /// What clone3 may be asked for.
-pub(crate) const CLONE3_FLAGS: u64 = VM | FS | FILES | SIGHAND | PIDFD | PTRACE | VFORK | PARENT
-    | THREAD | SYSVSEM | SETTLS | PARENT_SETTID | CHILD_CLEARTID | UNTRACED | CHILD_SETTID | IO
-    | OTHER_NAMESPACES | CLONE_CLEAR_SIGHAND | CLONE_INTO_CGROUP;
+pub(crate) const CLONE3_FLAGS: u64 = VM
+    | FS
+    | FILES
+    | SIGHAND
+    | PIDFD
+    | PTRACE
+    | VFORK
+    | PARENT
+    | THREAD
+    | SYSVSEM
+    | SETTLS
+    | PARENT_SETTID
+    | CHILD_CLEARTID
+    | UNTRACED
+    | CHILD_SETTID
+    | IO
+    | OTHER_NAMESPACES
+    | CLONE_CLEAR_SIGHAND
+    | CLONE_INTO_CGROUP;
 
 /// Arguments of clone(2) in its three forms.
 #[derive(Clone, Copy, Debug, Default)]
@@ -161,7 +174,10 @@ impl CurrentTask {
         if own as u64 >= limit { err!(EAGAIN) } else { Ok(()) }
     }
 
-    fn make_child(&mut self, request: &CloneRequest) -> SysResult<(Arc<Task>, Option<Arc<VforkDone>>)> {
+    fn make_child(
+        &mut self,
+        request: &CloneRequest,
+    ) -> SysResult<(Arc<Task>, Option<Arc<VforkDone>>)> {
         let mut registers = *self.context.registers().map_err(|_| Errno::EAGAIN)?;
         registers.rax = 0;
         registers.orig_rax = u64::MAX;
@@ -276,8 +292,7 @@ impl CurrentTask {
         } else {
             self.tid()
         };
-        let (child_group, child) =
-            ThreadGroup::new(self.kernel().clone(), pid, inherited, shared);
+        let (child_group, child) = ThreadGroup::new(self.kernel().clone(), pid, inherited, shared);
         members.insert_process(child_group, child.clone(), parent_tid);
         Ok(child)
     }
@@ -285,10 +300,7 @@ impl CurrentTask {
     /// What a child gets of its parent's own state.
     fn inherit(&self, child: &Task, request: &CloneRequest) {
         child.set_blocked_raw(self.blocked());
-        for (to, from) in [
-            (&child.nice, &self.task.nice),
-            (&child.priority, &self.task.priority),
-        ] {
+        for (to, from) in [(&child.nice, &self.task.nice), (&child.priority, &self.task.priority)] {
             to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
         }
         const RESET_ON_FORK: u32 = 0x4000_0000;

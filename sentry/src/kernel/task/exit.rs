@@ -2,7 +2,11 @@
 
 use std::sync::{Arc, atomic::Ordering};
 
-use linux_abi::{SigInfo, Signal, process::Rusage, signal::{SigAction, sa}};
+use linux_abi::{
+    SigInfo, Signal,
+    process::Rusage,
+    signal::{SigAction, sa},
+};
 
 use super::{RunState, Task};
 use crate::{

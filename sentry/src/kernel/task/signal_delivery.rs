@@ -51,7 +51,10 @@ impl CurrentTask {
     }
 
     /// Takes a pending signal of `wanted`: the thread's own first.
-    pub(in crate::kernel) fn dequeue_signal(&mut self, wanted: SigSet) -> Option<(Signal, SigInfo)> {
+    pub(in crate::kernel) fn dequeue_signal(
+        &mut self,
+        wanted: SigSet,
+    ) -> Option<(Signal, SigInfo)> {
         let (own, shared) = self.task.pending_signals();
         if own.union(shared).intersection(wanted).is_empty() {
             return None;

@@ -246,7 +246,10 @@ impl CurrentTask {
         let legacy = bytes.get_mut(..LEGACY_BYTES).ok_or(Errno::EFAULT)?;
         self.mm.copy_in(UserAddr(at), legacy)?;
         let word = |bytes: &[u8], at: usize| -> u32 {
-            bytes.get(at..).and_then(|rest| rest.first_chunk()).map_or(0, |b| u32::from_ne_bytes(*b))
+            bytes
+                .get(at..)
+                .and_then(|rest| rest.first_chunk())
+                .map_or(0, |b| u32::from_ne_bytes(*b))
         };
         let (magic, size) = (word(legacy, 464), word(legacy, 480) as usize);
         let whole = magic == XSTATE_MAGIC1 && size.checked_add(4) == Some(full) && {

@@ -63,4 +63,3 @@ impl ThreadGroup {
         self.flush(&mut self.state.lock(), signal.set());
     }
 }
-

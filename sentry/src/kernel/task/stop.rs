@@ -1,10 +1,16 @@
 //! Stopping and continuing a whole process (job control; `do_signal_stop` in `kernel/signal.c`).
 
-use linux_abi::{SigInfo, Signal, signal::{sa, si_code}};
+use linux_abi::{
+    SigInfo, Signal,
+    signal::{sa, si_code},
+};
 
 use super::{RunState, Task};
 use crate::{
-    kernel::{CurrentTask, ThreadGroup, thread_group::{GroupState, StateReport}},
+    kernel::{
+        CurrentTask, ThreadGroup,
+        thread_group::{GroupState, StateReport},
+    },
     wait::EventMask,
 };
 
@@ -13,8 +19,7 @@ impl CurrentTask {
     pub(super) fn start_group_stop(&mut self, signal: Signal) {
         let group = self.task.thread_group();
         // In an orphaned group no shell could continue it again.
-        if signal != Signal::STOP
-            && self.task.kernel().tasks.is_orphaned(group.process_group_id())
+        if signal != Signal::STOP && self.task.kernel().tasks.is_orphaned(group.process_group_id())
         {
             return;
         }
@@ -72,7 +77,8 @@ impl GroupState {
     /// When all threads stand, the process is stopped.
     pub(in crate::kernel) fn complete_stop(&mut self) {
         let Some(signal) = self.stop else { return };
-        let stands = |thread: &Task| matches!(thread.run_state(), RunState::Stopped | RunState::Traced);
+        let stands =
+            |thread: &Task| matches!(thread.run_state(), RunState::Stopped | RunState::Traced);
         if !self.stopped && self.threads.iter().all(|thread| stands(thread)) {
             self.stopped = true;
             self.report = Some(StateReport::Stopped(signal));
@@ -86,7 +92,8 @@ impl ThreadGroup {
     fn tell_parent_of_stop(&self, code: i32) {
         let Some(parent) = self.kernel().tasks.process(self.ppid()) else { return };
         let action = parent.handlers().get(Signal::CHLD);
-        if action.handler != linux_abi::signal::SigAction::IGN && action.flags & sa::NOCLDSTOP == 0 {
+        if action.handler != linux_abi::signal::SigAction::IGN && action.flags & sa::NOCLDSTOP == 0
+        {
             let status = match self.state.lock().report {
                 Some(StateReport::Stopped(signal)) => signal.number(),
                 _ => Signal::CONT.number(),
