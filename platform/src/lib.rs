@@ -17,6 +17,7 @@
 pub mod host;
 mod lock_order;
 pub mod memory;
+mod probe;
 mod regs;
 mod stub;
 mod systrap;
@@ -27,6 +28,7 @@ use std::{any::Any, fmt, os::fd::OwnedFd, sync::Arc};
 use bitflags::bitflags;
 use linux_abi::Errno;
 
+pub use probe::{HostFacts, probe};
 pub use regs::{Registers, XState};
 pub use trap::{AccessKind, ExceptionInfo, Trap};
 

@@ -20,6 +20,7 @@
 mod blob;
 mod control;
 mod filter;
+mod kick;
 pub(crate) mod layout;
 mod process;
 mod reaper;
@@ -30,6 +31,7 @@ mod zygote;
 
 pub(crate) use blob::after_doorbell;
 pub(crate) use control::{Control, Slot};
+pub(crate) use kick::Kicker;
 pub(crate) use process::{StubProcess, Waiter};
 pub(crate) use registry::Listener;
 pub(crate) use system::StubSystem;

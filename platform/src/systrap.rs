@@ -15,7 +15,6 @@
 mod context;
 mod extended;
 mod frame;
-mod kick;
 mod space;
 mod thread;
 

@@ -3,7 +3,7 @@
 use std::{
     os::fd::{AsFd, OwnedFd},
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicI32, Ordering},
     },
     time::{Duration, Instant},
@@ -14,6 +14,7 @@ use ranked_sync::Mutex;
 
 use super::{
     control::{CommandPages, Control, Slot},
+    kick::Kicker,
     layout::*,
     registry::{Listener, Registry},
     sys::{self, Notification},
@@ -31,6 +32,7 @@ pub(super) struct Shared {
     pub(super) pidfd: OwnedFd,
     dead: AtomicBool,
     waiters: Mutex<StubWaiters, Vec<Arc<Waiter>>>,
+    kickers: Mutex<StubWaiters, Vec<Weak<Kicker>>>,
     /// Slots and pages to give back when it is gone.
     holdings: Mutex<StubThreads, (CommandPages, Vec<Slot>)>,
 }
@@ -62,6 +64,7 @@ impl Shared {
             pidfd,
             dead: AtomicBool::new(false),
             waiters: Mutex::default(),
+            kickers: Mutex::default(),
             holdings: Mutex::new((pages, vec![slot])),
         }
     }
@@ -95,6 +98,22 @@ impl Shared {
 
     fn is_dead(&self) -> bool {
         self.dead.load(Ordering::SeqCst)
+    }
+
+    fn kill(&self) {
+        let _ = rustix::process::pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL);
+    }
+
+    /// For the reaper: true while some context was kicked and is not out yet. One that
+    /// will not come out is the guest's doing, and the end of its process.
+    pub(super) fn look(&self) -> bool {
+        let kickers: Vec<_> = self.kickers.lock().iter().filter_map(Weak::upgrade).collect();
+        let looks: Vec<bool> = kickers.iter().filter_map(|kicker| kicker.look(self.pid)).collect();
+        if looks.contains(&true) {
+            tracing::warn!("stub process {} resists interruption; killed", self.pid);
+            self.kill();
+        }
+        !looks.is_empty()
     }
 }
 
@@ -180,8 +199,7 @@ impl StubProcess {
 
     /// Ends the process now.
     pub(crate) fn kill(&self) {
-        let _ =
-            rustix::process::pidfd_send_signal(&self.shared.pidfd, rustix::process::Signal::KILL);
+        self.shared.kill();
     }
 
     /// Ends the process because the guest tampered with what is ours.
@@ -198,6 +216,13 @@ impl StubProcess {
     /// Makes the reaper interrupt this waiter when the process ends.
     pub(crate) fn add_waiter(&self, waiter: Arc<Waiter>) {
         self.shared.waiters.lock().push(waiter);
+    }
+
+    /// Makes the reaper see to it that a kicked context comes out of guest code.
+    pub(crate) fn add_kicker(&self, kicker: &Arc<Kicker>) {
+        let mut kickers = self.shared.kickers.lock();
+        kickers.retain(|kicker| kicker.strong_count() > 0);
+        kickers.push(Arc::downgrade(kicker));
     }
 
     /// A guest thread which has run no guest code yet: the spare one, or a new one.

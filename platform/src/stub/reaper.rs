@@ -14,7 +14,10 @@ use std::{
 
 use linux_abi::Errno;
 use ranked_sync::Mutex;
-use rustix::event::{EventfdFlags, epoll};
+use rustix::{
+    event::{EventfdFlags, epoll},
+    time::Timespec,
+};
 
 use super::{control::Control, process::Shared};
 use crate::{host, lock_order::ReaperTable};
@@ -25,12 +28,16 @@ pub(super) struct Reaper {
     epoll: OwnedFd,
     wake: OwnedFd,
     stop: AtomicBool,
+    /// It will look after kicked contexts within a second.
+    looking: AtomicBool,
     next_key: AtomicU64,
     table: Mutex<ReaperTable, BTreeMap<u64, Arc<Shared>>>,
 }
 
 /// The epoll key of the wake-up descriptor; processes count from 1.
 const WAKE: u64 = 0;
+
+const LOOK_PERIOD: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
 impl Reaper {
     pub(super) fn new() -> Result<Self, Errno> {
@@ -40,7 +47,14 @@ impl Reaper {
         let key = epoll::EventData::new_u64(WAKE);
         epoll::add(&epoll, &wake, key, epoll::EventFlags::IN).map_err(host::errno)?;
         let next_key = AtomicU64::new(WAKE + 1);
-        Ok(Self { epoll, wake, stop: AtomicBool::new(false), next_key, table: Mutex::default() })
+        Ok(Self {
+            epoll,
+            wake,
+            stop: AtomicBool::new(false),
+            looking: AtomicBool::new(false),
+            next_key,
+            table: Mutex::default(),
+        })
     }
 
     /// Watches over a process.
@@ -59,6 +73,20 @@ impl Reaper {
         let _ = rustix::io::write(&self.wake, &1u64.to_ne_bytes());
     }
 
+    /// A context was kicked; see that it gets out.
+    pub(super) fn look_soon(&self) {
+        if !self.looking.swap(true, Ordering::SeqCst) {
+            self.wake();
+        }
+    }
+
+    /// Looks after kicked contexts; goes on looking while there are any.
+    fn look(&self) {
+        let processes: Vec<_> = self.table.lock().values().cloned().collect();
+        let outstanding = processes.iter().filter(|process| process.look()).count();
+        self.looking.store(outstanding > 0, Ordering::SeqCst);
+    }
+
     /// Makes the thread end.
     pub(super) fn stop(&self) {
         self.stop.store(true, Ordering::SeqCst);
@@ -72,7 +100,12 @@ impl Reaper {
             data: epoll::EventData::new_u64(WAKE),
         }; 32];
         while !self.stop.load(Ordering::SeqCst) {
-            let ready = match epoll::wait(&self.epoll, events.as_mut_slice(), None) {
+            let timeout = self.looking.load(Ordering::SeqCst).then_some(&LOOK_PERIOD);
+            let ready = match epoll::wait(&self.epoll, events.as_mut_slice(), timeout) {
+                Ok(0) => {
+                    self.look();
+                    continue;
+                }
                 Ok(ready) => ready,
                 Err(rustix::io::Errno::INTR) => continue,
                 Err(error) => {

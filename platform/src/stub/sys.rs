@@ -179,3 +179,21 @@ pub(crate) fn poll(fd: BorrowedFd<'_>, timeout_ms: i32) -> i16 {
     let result = unsafe { libc::poll(&mut entry, 1, timeout_ms) };
     if result > 0 { entry.revents } else { 0 }
 }
+
+/// `SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV` (Linux 5.19).
+pub(crate) const WAIT_KILLABLE_RECV: u32 = 1 << 5;
+
+/// The version of the host's Landlock interface, when it is on.
+pub(crate) fn landlock_abi() -> Option<u32> {
+    const CREATE_RULESET_VERSION: u32 = 1;
+    // SAFETY: with this flag the call takes no structure and only returns the version.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            ptr::null::<u8>(),
+            0usize,
+            CREATE_RULESET_VERSION,
+        )
+    };
+    u32::try_from(result).ok()
+}

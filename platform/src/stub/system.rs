@@ -13,6 +13,7 @@ use ranked_sync::Mutex;
 
 use super::{
     control::Control,
+    kick::Kicker,
     process::{Shared, StubProcess},
     reaper::Reaper,
     registry::Registry,
@@ -40,7 +41,7 @@ pub(crate) struct StubSystem {
 struct Nursery {
     control: Arc<Control>,
     registry: Arc<Registry>,
-    reaper: Reaper,
+    reaper: Arc<Reaper>,
     zygote: Mutex<ZygoteChannel, Option<Zygote>>,
     spares: Mutex<SparePool, Vec<StubProcess>>,
 }
@@ -95,7 +96,7 @@ impl StubSystem {
         }
         sys::install_interrupt_handler().map_err(failed("installing a signal handler"))?;
         let control = Arc::new(Control::new().map_err(failed("the control file"))?);
-        let reaper = Reaper::new().map_err(failed("the reaper's descriptors"))?;
+        let reaper = Arc::new(Reaper::new().map_err(failed("the reaper's descriptors"))?);
         let nursery = Arc::new(Nursery {
             control: control.clone(),
             registry: Arc::default(),
@@ -137,6 +138,11 @@ impl StubSystem {
             }
             None => self.nursery.spawn(),
         }
+    }
+
+    /// A handle for a context which is to be kicked.
+    pub(crate) fn kicker(&self) -> Arc<Kicker> {
+        Arc::new(Kicker::new(self.nursery.reaper.clone()))
     }
 
     /// Where the host's vDSO is in stub processes, with its vvar pages before it as on

@@ -47,9 +47,8 @@ pub(super) struct Newborn {
 /// `seccomp` flags for listeners on this host.
 fn listener_flags() -> u32 {
     let listener = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32;
-    const WAIT_KILLABLE_RECV: u32 = 1 << 5;
-    if sys::seccomp_takes(listener | WAIT_KILLABLE_RECV) {
-        listener | WAIT_KILLABLE_RECV
+    if sys::seccomp_takes(listener | sys::WAIT_KILLABLE_RECV) {
+        listener | sys::WAIT_KILLABLE_RECV
     } else {
         listener
     }

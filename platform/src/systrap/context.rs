@@ -5,13 +5,12 @@ use std::{any::Any, sync::Arc};
 use linux_abi::Errno;
 
 use super::{
-    kick::Kicker,
     space::SystrapSpace,
     thread::{GuestThread, State, Stop},
 };
 use crate::{
     AccessKind, AddressSpace, Context, ExceptionInfo, Kick, PlatformError, Registers, Trap, XState,
-    stub::layout::KICK_SIGNAL,
+    stub::{Kicker, layout::KICK_SIGNAL},
 };
 
 /// Page fault, and its error-code bits (`arch/x86/include/asm/trap_pf.h`).
@@ -52,10 +51,11 @@ fn fresh_registers() -> Registers {
 
 impl SystrapContext {
     pub(super) fn new(space: Arc<SystrapSpace>) -> Result<Self, PlatformError> {
+        let kicker = space.system.kicker();
         let mut context = Self {
             space,
             thread: None,
-            kicker: Arc::default(),
+            kicker,
             registers: fresh_registers(),
             fetched: true,
             xstate: None,
@@ -76,6 +76,7 @@ impl SystrapContext {
         self.registers = fresh_registers();
         self.fetched = true;
         self.kicker.aim(self.space.process.pid(), thread.tid);
+        self.space.process.add_kicker(&self.kicker);
         self.thread = Some(thread);
         Ok(())
     }

@@ -29,7 +29,7 @@ pub(super) struct SystrapSpace {
     memory: Arc<MemoryFile>,
     format: Arc<OnceLock<ExtendedFormat>>,
     /// Keeps the zygote alive.
-    _system: Arc<StubSystem>,
+    pub(super) system: Arc<StubSystem>,
 }
 
 #[derive(Debug)]
@@ -52,7 +52,7 @@ impl SystrapSpace {
             process: system.new_process()?,
             memory,
             format,
-            _system: system,
+            system,
         })
     }
 
