@@ -2,6 +2,7 @@
 
 mod credentials;
 mod current;
+mod exec_cred;
 mod exit_status;
 mod fs_context;
 mod futex;

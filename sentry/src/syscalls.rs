@@ -9,6 +9,7 @@ mod clone;
 mod dispatch;
 mod epoll;
 mod eventfd;
+mod exec;
 mod exit;
 mod futex;
 mod identity;

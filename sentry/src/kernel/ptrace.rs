@@ -54,6 +54,8 @@ impl CurrentTask {
         None
     }
 
+    pub(super) fn trace_exec(&mut self) {}
+
     pub(super) fn trace_exit(&mut self) {}
 
     /// A call of a task that is traced, filtered or logged.

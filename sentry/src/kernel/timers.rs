@@ -20,6 +20,9 @@ impl ProcessTimers {
     /// A timer's signal was taken from the queue: its overruns are known now.
     pub(super) fn delivered(&self, _info: &mut SigInfo) {}
 
+    /// execve(2): POSIX timers go, interval timers stay.
+    pub(super) fn delete_posix_timers(&self) {}
+
     /// None of them fires any more.
     pub(super) fn disarm_all(&self) {}
 }

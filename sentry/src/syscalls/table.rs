@@ -82,7 +82,7 @@ static X86_64: [Option<Entry>; TABLE_SIZE] = const { syscall_table! {
     56  clone => super::clone::sys_clone, Full;
     57  fork => super::clone::sys_fork, Full;
     58  vfork => super::clone::sys_vfork, Full;
-    59  execve;
+    59  execve => super::exec::sys_execve, Full;
     60  exit => super::exit::sys_exit, Full;
     61  wait4 => super::exit::sys_wait4, Full;
     62  kill => super::signal::sys_kill, Full;
@@ -345,7 +345,7 @@ static X86_64: [Option<Entry>; TABLE_SIZE] = const { syscall_table! {
     319 memfd_create;
     320 kexec_file_load;
     321 bpf;
-    322 execveat;
+    322 execveat => super::exec::sys_execveat, Full;
     323 userfaultfd;
     324 membarrier;
     325 mlock2 => super::madvise::sys_mlock2, Full;

@@ -59,15 +59,21 @@ impl CurrentTask {
     /// Robust futexes, the thread id for pthread_join, the vfork parent.
     pub(in crate::kernel) fn release_memory(&mut self) {
         self.exit_robust_list();
+        self.clear_child_tid_word();
+        if let Some(vfork) = self.vfork_done.take() {
+            vfork.finish();
+        }
+    }
+
+    /// Who waits for this thread in memory that others share hears that it is gone.
+    pub(super) fn clear_child_tid_word(&mut self) {
         let clear = std::mem::take(&mut self.clear_child_tid);
-        if clear != 0 && Arc::strong_count(&self.mm) > 1 {
+        // Our own reference, and the one others can see.
+        if clear != 0 && Arc::strong_count(&self.mm) > 2 {
             // Someone else may wait for it in this memory.
             if self.mm.write_obj(UserRef::<i32>::new(clear), &0).is_ok() {
                 self.wake_futex_at(UserAddr(clear), 1);
             }
-        }
-        if let Some(vfork) = self.vfork_done.take() {
-            vfork.finish();
         }
     }
 
