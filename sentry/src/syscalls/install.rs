@@ -14,6 +14,6 @@ pub(super) fn install_fd(
 }
 
 /// The soft RLIMIT_NOFILE.
-pub(super) fn nofile_limit(_task: &CurrentTask) -> u64 {
-    1024
+pub(super) fn nofile_limit(task: &CurrentTask) -> u64 {
+    task.rlimit(libc::RLIMIT_NOFILE).0
 }
