@@ -4,7 +4,10 @@
 use std::sync::Arc;
 
 use super::{Capability, CapabilitySet, Credentials};
-use crate::{SysResult, err, vfs::{FileDescription, honours_set_ids}};
+use crate::{
+    SysResult, err,
+    vfs::{FileDescription, honours_set_ids},
+};
 
 const SECBIT_NOROOT: u32 = 1;
 const SECBIT_KEEP_CAPS: u32 = 1 << 4;
@@ -76,7 +79,10 @@ pub(super) fn after_exec(
         // The program counts on capabilities it would not get.
         return err!(EPERM);
     }
-    if traced && !old.has(Capability::SYS_PTRACE) && (ids_change || !old.permitted.contains(new.permitted)) {
+    if traced
+        && !old.has(Capability::SYS_PTRACE)
+        && (ids_change || !old.permitted.contains(new.permitted))
+    {
         (new.euid, new.egid) = (old.uid, old.gid);
         new.permitted &= old.permitted;
     }
@@ -85,7 +91,9 @@ pub(super) fn after_exec(
     (new.sgid, new.fsgid) = (new.egid, new.egid);
     new.securebits &= !SECBIT_KEEP_CAPS;
     let gains = (set_id && ids_change)
-        || (new.uid != 0 && (caps.effective || !new.ambient.contains(new.permitted)) && caps.present);
+        || (new.uid != 0
+            && (caps.effective || !new.ambient.contains(new.permitted))
+            && caps.present);
     let changes = ids_change || !old.permitted.contains(new.permitted);
     Ok(NewCred { cred: Arc::new(new), gains, changes })
 }

@@ -78,9 +78,10 @@ fn read_strings(
             break;
         }
         let at = UserCStr(crate::user::UserAddr(at));
-        let string = task.mm().read_cstr(at, STRING_MAX).map_err(|errno| {
-            if errno == Errno::ENAMETOOLONG { Errno::E2BIG } else { errno }
-        })?;
+        let string = task
+            .mm()
+            .read_cstr(at, STRING_MAX)
+            .map_err(|errno| if errno == Errno::ENAMETOOLONG { Errno::E2BIG } else { errno })?;
         *room = room.checked_sub(string.len() + 9).ok_or(Errno::E2BIG)?;
         strings.push(string);
     }
