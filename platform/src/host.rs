@@ -3,6 +3,7 @@
 
 mod clock;
 mod cpu_clock;
+mod cpuid;
 mod file;
 mod io;
 mod limits;
@@ -14,6 +15,7 @@ pub use clock::{
     clock_monotonic_ns, clock_monotonic_raw_ns, clock_realtime_ns, clock_thread_cpu_ns,
 };
 pub use cpu_clock::{host_tid, thread_cpu_ns};
+pub use cpuid::{Cache, CpuIdentity, cpu_identity};
 pub use file::{allocate, file_size, seek_data, seek_hole, sync_file};
 pub use io::{preadv, pwritev, readv, writev};
 pub use limits::{

@@ -230,6 +230,11 @@ impl MemoryFile {
             .map_or(0, |stat| u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512))
     }
 
+    /// What may be in use at most; `None`: as much as the host has.
+    pub fn limit(&self) -> Option<u64> {
+        self.limit
+    }
+
     /// The descriptor, for mapping into stubs and for saving.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
