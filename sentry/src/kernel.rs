@@ -21,7 +21,7 @@ mod task_set;
 mod thread_group;
 mod timers;
 pub mod tty;
-mod uts;
+pub mod uts;
 mod wait_child;
 
 pub use credentials::{Capability, CapabilitySet, Credentials};

@@ -23,6 +23,11 @@ pub(crate) fn acquire(rank: u16, name: &'static str, nested: bool) {
     });
 }
 
+/// Notes that a lock of `rank` was taken without waiting: it cannot be part of a deadlock by itself.
+pub(crate) fn note(rank: u16, name: &'static str) {
+    HELD.with_borrow_mut(|held| held.push((rank, name)));
+}
+
 /// Notes that a lock of `rank` was given back.
 pub(crate) fn release(rank: u16) {
     // A guard may be dropped while the thread's locals are being torn down.

@@ -34,6 +34,13 @@ impl<R: LockRank> Held<R> {
         let _ = nested;
         Self(PhantomData)
     }
+
+    /// Of a lock that was taken without waiting.
+    fn note() -> Self {
+        #[cfg(debug_assertions)]
+        crate::held::note(R::RANK, R::NAME);
+        Self(PhantomData)
+    }
 }
 
 impl<R: LockRank> Drop for Held<R> {
@@ -63,6 +70,12 @@ impl<R: LockRank, T: ?Sized> Mutex<R, T> {
     pub fn lock(&self) -> MutexGuard<'_, R, T> {
         let held = Held::acquire(false);
         MutexGuard { inner: self.inner.lock(), _held: held }
+    }
+
+    /// Takes the lock if it is free. Never waits, so its rank does not matter.
+    pub fn try_lock(&self) -> Option<MutexGuard<'_, R, T>> {
+        let inner = self.inner.try_lock()?;
+        Some(MutexGuard { inner, _held: Held::note() })
     }
 
     /// Waits for the lock while another of the same rank is held. The caller

@@ -184,6 +184,12 @@ impl FileDescription {
         }
     }
 
+    /// The position, for others to look at; 0 while a call is using it. (Waiting could be waiting for oneself:
+    /// for who reads its own fdinfo.)
+    pub fn position(&self) -> u64 {
+        self.offset.try_lock().map_or(0, |offset| *offset)
+    }
+
     /// F_SETOWN and F_SETSIG.
     pub fn owner(&self) -> (i32, u32) {
         let packed = self.owner.load(Ordering::Relaxed);

@@ -151,7 +151,7 @@ impl Item {
         let interest = *self.interest.lock();
         let events = interest.events.bits() | interest.flags.bits();
         let (pos, meta) = match self.file() {
-            Some(file) => (*file.offset.lock(), file.metadata().ok()),
+            Some(file) => (file.position(), file.metadata().ok()),
             None => (0, None),
         };
         let (ino, dev) = meta.map_or((0, 0), |meta| (meta.ino, meta.dev));
