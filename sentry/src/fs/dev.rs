@@ -9,8 +9,14 @@ mod random;
 
 pub use populate::{device_number, populate};
 
+use std::sync::Arc;
+
 use crate::{
-    SysResult, err,
+    Errno, SysResult, err,
+    kernel::{
+        served,
+        tty::{self, MasterFile, SlaveFile, Tty},
+    },
     vfs::{FileOps, FileType, VfsPath},
 };
 
@@ -18,6 +24,12 @@ use crate::{
 pub const MEM_MAJOR: u32 = 1;
 pub const TTYAUX_MAJOR: u32 = 5;
 pub const PTY_SLAVE_MAJOR: u32 = 136;
+
+/// A pseudo-terminal by number.
+fn terminal(number: u32) -> SysResult<Arc<Tty>> {
+    let task = served().ok_or(Errno::ENXIO)?;
+    Ok(task.kernel().ttys.get(number).ok_or(Errno::ENXIO)?)
+}
 
 /// Opens the device of that kind and number. `path` is the node, `flags` those of open(2).
 ///
@@ -27,7 +39,7 @@ pub fn open_device(
     kind: FileType,
     rdev: u64,
     _path: &VfsPath,
-    _flags: u32,
+    flags: u32,
 ) -> SysResult<Box<dyn FileOps>> {
     if kind != FileType::CharDevice {
         return err!(ENXIO);
@@ -38,6 +50,15 @@ pub fn open_device(
         (MEM_MAJOR, 7) => Box::new(memory::Full),
         (MEM_MAJOR, 8) => Box::new(random::Random { pollable: true }),
         (MEM_MAJOR, 9) => Box::new(random::Random { pollable: false }),
+        (TTYAUX_MAJOR, 0) => {
+            let tty = served().and_then(|task| tty::controlling_tty(&task)).ok_or(Errno::ENXIO)?;
+            // Opening one's own terminal again does not make it one's own.
+            SlaveFile::open(tty, flags | libc::O_NOCTTY as u32)?
+        }
+        // The console is the sandbox's first terminal, where it has one.
+        (TTYAUX_MAJOR, 1) => SlaveFile::open(terminal(0)?, flags | libc::O_NOCTTY as u32)?,
+        (TTYAUX_MAJOR, 2) => MasterFile::open(&served().ok_or(Errno::ENXIO)?.kernel().ttys)?,
+        (PTY_SLAVE_MAJOR, number) => SlaveFile::open(terminal(number)?, flags)?,
         _ => return err!(ENXIO),
     })
 }

@@ -8,11 +8,19 @@ use crate::{
         dev::{TTYAUX_MAJOR, device_number},
         pseudo::{Attr, Entries, Listed, PseudoDir, fs_stat},
     },
-    kernel::tty::{MasterFile, SlaveFile, Tty, TtyTable},
-    vfs::{FileOps, FileSystem, FileType, Inode, Metadata, SetAttr, StatFs, VfsPath},
+    kernel::{
+        Kernel,
+        tty::{MasterFile, SlaveFile, Tty, TtyTable},
+    },
+    vfs::{
+        FileOps, FileSystem, FileSystemType, FileType, Inode, Metadata, PathCx, SetAttr, StatFs,
+        VfsPath, allocate_dev,
+    },
 };
 
 const DEVPTS_SUPER_MAGIC: u64 = 0x1cd1;
+/// The group `tty` on all distributions.
+const TTY_GID: u32 = 5;
 const ROOT_INO: u64 = 1;
 const PTMX_INO: u64 = 2;
 /// Terminal N has inode number N + 3, as in Linux.
@@ -20,20 +28,20 @@ const FIRST_TTY_INO: u64 = 3;
 
 /// Options of the mount.
 #[derive(Clone, Copy, Debug)]
-pub struct DevPtsOptions {
+pub struct DevptsOptions {
     pub mode: u32,
     pub ptmx_mode: u32,
     /// The group of new terminals; `None`: their creator's.
     pub gid: Option<u32>,
 }
 
-impl Default for DevPtsOptions {
+impl Default for DevptsOptions {
     fn default() -> Self {
         Self { mode: 0o600, ptmx_mode: 0, gid: None }
     }
 }
 
-impl DevPtsOptions {
+impl DevptsOptions {
     /// From the data argument of mount(2).
     ///
     /// # Errors
@@ -58,15 +66,22 @@ impl DevPtsOptions {
 
 /// One devpts.
 #[derive(Debug)]
-pub struct DevPts {
+pub struct Devpts {
     dev: u64,
-    options: DevPtsOptions,
+    options: DevptsOptions,
     root: Arc<PseudoDir>,
 }
 
-impl DevPts {
-    /// A mount with the terminals of `table`; `dev` is its `st_dev`.
-    pub fn new(table: Arc<TtyTable>, dev: u64, options: DevPtsOptions) -> Arc<Self> {
+impl Devpts {
+    /// The sandbox's terminals, as container runtimes mount them: group `tty`, everyone may make one.
+    pub fn new(kernel: &Kernel) -> Arc<Self> {
+        let options = DevptsOptions { mode: 0o620, ptmx_mode: 0o666, gid: Some(TTY_GID) };
+        Self::with_options(kernel.ttys.clone(), options)
+    }
+
+    /// A mount with the terminals of `table`.
+    pub fn with_options(table: Arc<TtyTable>, options: DevptsOptions) -> Arc<Self> {
+        let dev = allocate_dev();
         let attr = Attr::new(dev, ROOT_INO, FileType::Directory, 0o755);
         let ptmx = Arc::new(Ptmx {
             attr: Attr::new(dev, PTMX_INO, FileType::CharDevice, options.ptmx_mode)
@@ -78,7 +93,7 @@ impl DevPts {
     }
 }
 
-impl FileSystem for DevPts {
+impl FileSystem for Devpts {
     fn type_name(&self) -> &'static str {
         "devpts"
     }
@@ -95,7 +110,7 @@ impl FileSystem for DevPts {
         false
     }
     fn mount_options(&self) -> String {
-        let DevPtsOptions { mode, ptmx_mode, gid } = self.options;
+        let DevptsOptions { mode, ptmx_mode, gid } = self.options;
         let gid = gid.map(|gid| format!(",gid={gid}")).unwrap_or_default();
         format!("{gid},mode={mode:03o},ptmxmode={ptmx_mode:03o}")
     }
@@ -107,7 +122,7 @@ struct Nodes {
     table: Arc<TtyTable>,
     ptmx: Arc<Ptmx>,
     dev: u64,
-    options: DevPtsOptions,
+    options: DevptsOptions,
 }
 
 /// A terminal's number from its name, in the one spelling it has.
@@ -122,14 +137,14 @@ impl Entries for Nodes {
         if name == b"ptmx" {
             return Ok(self.ptmx.clone());
         }
-        let entry = number(name).and_then(|number| self.table.get(number)).ok_or(Errno::ENOENT)?;
-        let ino = FIRST_TTY_INO + u64::from(entry.tty.number());
-        let attr = entry.attr_or_insert(|| {
+        let tty = number(name).and_then(|number| self.table.get(number)).ok_or(Errno::ENOENT)?;
+        let ino = FIRST_TTY_INO + u64::from(tty.number());
+        let attr = tty.node(|uid, gid| {
             Attr::new(self.dev, ino, FileType::CharDevice, self.options.mode)
-                .with_ids(entry.uid, self.options.gid.unwrap_or(entry.gid))
-                .with_device(entry.tty.device())
+                .with_ids(uid, self.options.gid.unwrap_or(gid))
+                .with_device(tty.device())
         });
-        Ok(Arc::new(Pts { attr, tty: entry.tty }))
+        Ok(Arc::new(Pts { attr, tty }))
     }
 
     fn list(&self, from: u64) -> SysResult<Vec<Listed>> {
@@ -149,7 +164,7 @@ impl Entries for Nodes {
         let inode: &dyn std::any::Any = &**inode;
         let pts = inode.downcast_ref::<Pts>();
         let entry = self.table.get(number);
-        pts.zip(entry).is_some_and(|(pts, entry)| Arc::ptr_eq(&pts.tty, &entry.tty))
+        pts.zip(entry).is_some_and(|(pts, tty)| Arc::ptr_eq(&pts.tty, &tty))
     }
 }
 
@@ -188,5 +203,19 @@ impl Inode for Pts {
     }
     fn open(self: Arc<Self>, _path: &VfsPath, flags: u32) -> SysResult<Box<dyn FileOps>> {
         SlaveFile::open(self.tty.clone(), flags)
+    }
+}
+
+/// For mount(2): each mount shows the terminals of one table.
+#[derive(Debug)]
+pub struct DevptsType(pub Arc<TtyTable>);
+
+impl FileSystemType for DevptsType {
+    fn name(&self) -> &'static str {
+        "devpts"
+    }
+    fn mount(&self, _: &PathCx, _source: &[u8], options: &[u8]) -> SysResult<Arc<dyn FileSystem>> {
+        let options = std::str::from_utf8(options).map_err(|_| Errno::EINVAL)?;
+        Ok(Devpts::with_options(self.0.clone(), DevptsOptions::parse(options)?))
     }
 }

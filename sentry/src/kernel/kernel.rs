@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     fmt,
-    sync::{Arc, OnceLock},
+    sync::{Arc, OnceLock, Weak},
     time::{Duration, Instant},
 };
 
@@ -12,7 +12,7 @@ use linux_abi::{SigInfo, Signal};
 use platform::{Platform, memory::MemoryFile};
 use ranked_sync::{Condvar, Mutex};
 
-use super::{CurrentTask, ExitStatus, FutexTable, task_set::TaskSet, uts::Uts};
+use super::{CurrentTask, ExitStatus, FutexTable, task_set::TaskSet, tty::TtyTable, uts::Uts};
 use crate::{
     SysResult,
     fs::host_file::HostPoller,
@@ -44,12 +44,15 @@ pub struct Kernel {
     unknown_calls: Mutex<lock_order::Leaf, BTreeSet<u64>>,
     /// Tells tasks that wait for host descriptors when those become ready.
     pub host_poller: Arc<HostPoller>,
+    /// Its pseudo-terminals.
+    pub ttys: Arc<TtyTable>,
 }
 
 impl Kernel {
     /// A kernel with no task and no file system yet.
     pub fn new(platform: Arc<dyn Platform>, memory: Arc<MemoryFile>) -> Arc<Self> {
-        Arc::new(Self {
+        Arc::new_cyclic(|this: &Weak<Self>| Self {
+            ttys: TtyTable::new(Arc::new(this.clone())),
             platform,
             memory,
             clocks: Clocks::new(),

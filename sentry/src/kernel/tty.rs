@@ -38,4 +38,4 @@ pub use job_control::controlling_tty;
 pub use master_file::MasterFile;
 pub use pair::{Groups, Tty};
 pub use slave_file::SlaveFile;
-pub use table::{Entry, MAX_TTYS, TtyTable};
+pub use table::{MAX_TTYS, TtyTable};

@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     fmt,
-    sync::{Arc, Weak},
+    sync::{Arc, OnceLock, Weak},
 };
 
 use linux_abi::WindowSize;
@@ -12,7 +12,9 @@ use smallvec::SmallVec;
 
 use super::{line_discipline::LineDiscipline, packet, termios::cc};
 use crate::{
+    fs::pseudo::Attr,
     lock_order,
+    vfs::SetAttr,
     wait::{EventMask, WaitQueue},
 };
 
@@ -33,6 +35,9 @@ pub struct Tty {
     this: Weak<Self>,
     number: u32,
     groups: Arc<dyn Groups>,
+    /// Who owns its node (uid, gid) until someone looks at it; afterwards the node knows.
+    creator: Mutex<lock_order::Leaf, (u32, u32)>,
+    node: OnceLock<Arc<Attr>>,
     pub(super) state: Mutex<lock_order::Tty, State>,
     /// Who waits at the slave, and at the master.
     pub(super) slave_queue: WaitQueue,
@@ -111,11 +116,13 @@ struct Levels {
 
 impl Tty {
     /// A new terminal, its master open and its slave locked.
-    pub(super) fn new(number: u32, groups: Arc<dyn Groups>) -> Arc<Self> {
+    pub(super) fn new(number: u32, groups: Arc<dyn Groups>, creator: (u32, u32)) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             this: this.clone(),
             number,
             groups,
+            creator: Mutex::new(creator),
+            node: OnceLock::new(),
             state: Mutex::new(State {
                 discipline: LineDiscipline::default(),
                 typed: VecDeque::new(),
@@ -147,6 +154,21 @@ impl Tty {
     /// `st_rdev` of the slave.
     pub fn device(&self) -> u64 {
         crate::fs::dev::device_number(crate::fs::dev::PTY_SLAVE_MAJOR, self.number)
+    }
+
+    /// Gives its node to a user.
+    pub fn set_owner(&self, uid: u32, gid: u32) {
+        *self.creator.lock() = (uid, gid);
+        if let Some(node) = self.node.get() {
+            // A node that follows no one can always be given away.
+            let _ = node.set(&SetAttr { uid: Some(uid), gid: Some(gid), ..SetAttr::default() });
+        }
+    }
+
+    /// The attributes of its node, made from the creator's ids when they are first needed.
+    pub fn node(&self, make: impl FnOnce(u32, u32) -> Attr) -> Arc<Attr> {
+        let (uid, gid) = *self.creator.lock();
+        self.node.get_or_init(|| Arc::new(make(uid, gid))).clone()
     }
 
     /// The group in the foreground and the session; 0 where there is none.

@@ -1,40 +1,19 @@
 //! The terminals of one devpts.
 
-use std::{
-    collections::BTreeMap,
-    fmt,
-    sync::{Arc, OnceLock},
-};
+use std::{collections::BTreeMap, fmt, sync::Arc};
 
 use ranked_sync::Mutex;
 
 use super::pair::{Groups, Tty};
-use crate::{Errno, SysResult, fs::pseudo::Attr, lock_order};
+use crate::{Errno, SysResult, lock_order};
 
 /// `/proc/sys/kernel/pty/max`.
 pub const MAX_TTYS: usize = 4096;
 
-/// A terminal with what its node in the file system shows.
-#[derive(Clone, Debug)]
-pub struct Entry {
-    pub tty: Arc<Tty>,
-    pub uid: u32,
-    pub gid: u32,
-    /// The node's attributes, once someone has looked: chmod and chown stay.
-    attr: Arc<OnceLock<Arc<Attr>>>,
-}
-
-impl Entry {
-    /// The node's attributes, made when they are first needed.
-    pub fn attr_or_insert(&self, make: impl FnOnce() -> Attr) -> Arc<Attr> {
-        self.attr.get_or_init(|| Arc::new(make())).clone()
-    }
-}
-
 /// Terminals by number.
 pub struct TtyTable {
     groups: Arc<dyn Groups>,
-    entries: Mutex<lock_order::Leaf, BTreeMap<u32, Entry>>,
+    entries: Mutex<lock_order::Leaf, BTreeMap<u32, Arc<Tty>>>,
 }
 
 impl TtyTable {
@@ -53,8 +32,8 @@ impl TtyTable {
             return Err(Errno::ENOSPC.into());
         }
         let number = (0..).find(|number| !entries.contains_key(number)).ok_or(Errno::ENOSPC)?;
-        let tty = Tty::new(number, self.groups.clone());
-        entries.insert(number, Entry { tty: tty.clone(), uid, gid, attr: Arc::default() });
+        let tty = Tty::new(number, self.groups.clone(), (uid, gid));
+        entries.insert(number, tty.clone());
         Ok(tty)
     }
 
@@ -63,7 +42,7 @@ impl TtyTable {
         drop(entry);
     }
 
-    pub fn get(&self, number: u32) -> Option<Entry> {
+    pub fn get(&self, number: u32) -> Option<Arc<Tty>> {
         self.entries.lock().get(&number).cloned()
     }
 

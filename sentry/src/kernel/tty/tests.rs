@@ -25,7 +25,7 @@ impl Groups for Sent {
 
 fn terminal() -> (Arc<Tty>, Arc<Sent>) {
     let sent = Arc::new(Sent::default());
-    let tty = Tty::new(0, sent.clone());
+    let tty = Tty::new(0, sent.clone(), (0, 0));
     tty.change(|state| state.foreground = 7);
     (tty, sent)
 }
