@@ -149,7 +149,8 @@ fn flags(level: u32, extended: u32) -> Vec<&'static str> {
             Ecx => part.ecx,
             Edx => part.edx,
         };
-        let set = names.iter().enumerate().filter(|(bit, name)| bits >> bit & 1 == 1 && !name.is_empty());
+        let set =
+            names.iter().enumerate().filter(|(bit, name)| bits >> bit & 1 == 1 && !name.is_empty());
         found.extend(set.map(|(_, &name)| name));
         if number == 0x8000_0007 {
             // What Linux concludes rather than reads.
@@ -211,7 +212,8 @@ mod tests {
         let theirs: Vec<&str> = line.split_once(':').unwrap().1.split_whitespace().collect();
         let identity = cpu_identity();
         // The host may hide what the processor has, but nothing it shows may be missing of what programs test for.
-        for flag in ["fpu", "sse2", "syscall", "nx", "avx", "avx2", "bmi2", "aes", "sha_ni", "fma"] {
+        for flag in ["fpu", "sse2", "syscall", "nx", "avx", "avx2", "bmi2", "aes", "sha_ni", "fma"]
+        {
             assert_eq!(theirs.contains(&flag), identity.flags.contains(&flag), "{flag}");
         }
         let name = info.lines().find(|line| line.starts_with("model name")).unwrap();
