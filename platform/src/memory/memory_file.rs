@@ -209,6 +209,23 @@ impl MemoryFile {
         unsafe { VolatileSlice::new(base, (end - start) as usize) }
     }
 
+    /// Writes `from` to the pages `to`, as many bytes as both have. For pages that are not in use yet this costs half
+    /// of what filling them through [`Self::slice`] does: the host takes no page fault for each, and zeroes none.
+    pub fn write(&self, to: FileRange, from: VolatileSlice<'_>) -> Result<(), Errno> {
+        let len = from.len().min(usize::try_from(to.len()).unwrap_or(usize::MAX));
+        let mut done = 0;
+        while done < len {
+            let rest = from.sub(done, len - done);
+            match host::pwritev(self.fd(), &[rest], to.start.saturating_add(done as u64)) {
+                Ok(0) => return Err(Errno::ENOMEM),
+                Ok(n) => done += n,
+                Err(Errno::EINTR) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(())
+    }
+
     /// Tells `each` which parts of the range hold data, in order: pages that were touched.
     pub fn data_ranges(&self, range: FileRange, each: &mut dyn FnMut(FileRange)) {
         let mut at = range.start;
@@ -265,6 +282,19 @@ mod tests {
         let mut bytes = [1u8; 16];
         memory.slice(again).sub(PAGE as usize, 16).copy_to(&mut bytes);
         assert_eq!(bytes, [0; 16]);
+    }
+
+    #[test]
+    fn written_pages_show_in_the_window() {
+        let memory = MemoryFile::new(None).unwrap();
+        let (from, to) =
+            (memory.allocate(2 * PAGE, None).unwrap(), memory.allocate(2 * PAGE, None).unwrap());
+        memory.slice(from).fill(3);
+        memory.write(to, memory.slice(from)).unwrap();
+        let mut bytes = [0; 8192];
+        assert_eq!(memory.slice(to).copy_to(&mut bytes), 8192);
+        assert_eq!(bytes, [3; 8192]);
+        assert_eq!(memory.used(), 4 * PAGE);
     }
 
     #[test]

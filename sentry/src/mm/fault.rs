@@ -3,7 +3,7 @@
 use std::{ops::Range, sync::Arc, sync::atomic::Ordering};
 
 use linux_abi::Errno;
-use platform::{AccessKind, PAGE_SIZE, memory::FileRange};
+use platform::{AccessKind, PAGE_SIZE, Prot, memory::FileRange};
 
 use super::{
     MemoryManager,
@@ -18,8 +18,12 @@ use super::{
 };
 
 /// A write to a copy-on-write page copies the aligned block of so many bytes around it: its neighbours are likely to be
-/// written too, and a fault costs more than a copy.
-const COPY_BLOCK: u64 = 16 * PAGE_SIZE;
+/// written too, and a fault costs as much as copying a few pages.
+const COPY_BLOCK: u64 = 8 * PAGE_SIZE;
+
+/// When a page turns out to have no other user any more, so many other page ranges are looked at, too: usually a forked
+/// child has gone, and each would take a fault of its own.
+const SOLE_RANGES_MAX: usize = 64;
 
 /// Stacks grow by at least so much at a time.
 const STACK_STEP: u64 = 128 << 10;
@@ -197,29 +201,47 @@ impl MemoryManager {
         let Place::Memory { .. } = pma.place else {
             return Ok(Step::Copy { range: part, pma: part_pma });
         };
-        let mut batch = Batch::default();
-        let whole = pma.memory(range.end - range.start);
-        let mine = part_pma.memory(part.end - part.start);
-        let sole = if whole.is_some_and(|whole| self.memory.is_sole(whole)) {
-            Some(range)
-        } else if mine.is_some_and(|mine| self.memory.is_sole(mine)) {
-            Some(part.clone())
-        } else {
-            None
-        };
-        if let Some(sole) = sole.filter(|_| pma.owner == Owner::Own) {
-            state.pmas.update(sole.clone(), |_, pma| {
-                if let Place::Memory { cow, .. } = &mut pma.place {
-                    *cow = false;
-                }
-            });
-            batch.protect(sole, pma.prot);
-            self.commit(state, &batch, &[])?;
-            return Ok(Step::Done);
+        if pma.owner == Owner::Own {
+            let whole = pma.memory(range.end - range.start);
+            if whole.is_some_and(|whole| self.memory.is_sole(whole)) {
+                self.own_all(state, range)?;
+                return Ok(Step::Done);
+            }
+            let mine = part_pma.memory(part.end - part.start);
+            if mine.is_some_and(|mine| self.memory.is_sole(mine)) {
+                let mut batch = Batch::default();
+                make_own(state, part, &mut batch);
+                self.commit(state, &batch, &[])?;
+                return Ok(Step::Done);
+            }
         }
         let copy = copy_pages(&self.memory, &part_pma.place, part.end - part.start)?;
         self.replace(state, part, pma, copy)?;
         Ok(Step::Done)
+    }
+
+    /// Makes the pages of `first`, and of other page ranges which no one else uses any more, writable again.
+    fn own_all(&self, state: &mut MmState, first: Range<u64>) -> Result<(), Errno> {
+        let mut batch = Batch::default();
+        let others: Vec<_> = state
+            .pmas
+            .iter()
+            .filter(|(range, pma)| {
+                *range != first
+                    && pma.owner == Owner::Own
+                    && pma.prot.contains(Prot::WRITE)
+                    && matches!(pma.place, Place::Memory { cow: true, .. })
+            })
+            .take(SOLE_RANGES_MAX)
+            .filter(|(range, pma)| {
+                pma.memory(range.end - range.start).is_some_and(|all| self.memory.is_sole(all))
+            })
+            .map(|(range, _)| range)
+            .collect();
+        for range in std::iter::once(first).chain(others) {
+            make_own(state, range, &mut batch);
+        }
+        self.commit(state, &batch, &[])
     }
 
     /// Puts `copy` in place of the pages of `range`.
@@ -286,6 +308,16 @@ impl MemoryManager {
             .and_then(|()| self.commit(state, &batch, &[]))
             .is_ok()
     }
+}
+
+/// Ends copy-on-write of `range`, whose pages have no other user.
+fn make_own(state: &mut MmState, range: Range<u64>, batch: &mut Batch) {
+    state.pmas.update(range, |part, pma| {
+        if let Place::Memory { cow, .. } = &mut pma.place {
+            *cow = false;
+        }
+        batch.protect(part, pma.host_prot());
+    });
 }
 
 fn same_place(a: &Place, b: &Place) -> bool {

@@ -9,7 +9,7 @@ use std::{
 use linux_abi::Errno;
 use platform::{
     Backing, PAGE_SIZE, Prot, host,
-    memory::{FileRange, MemoryFile, VolatileSlice},
+    memory::{Bounce, FileRange, MemoryFile},
 };
 
 use super::{
@@ -175,33 +175,42 @@ impl Place {
 }
 
 /// A copy of the first `len` bytes at `place`, in new memory. The caller holds a count on them.
-pub(super) fn copy_pages(memory: &MemoryFile, place: &Place, len: u64) -> Result<FileRange, Errno> {
+pub(super) fn copy_pages(
+    memory: &MemoryFile,
+    place: &Place,
+    len: u64,
+) -> Result<FileRange, Errno> {
     let copy = memory.allocate(len, None)?;
-    let _ = memory.commit(copy);
-    let target = memory.slice(copy);
-    match place {
+    let done = match place {
         Place::Memory { offset, .. } => {
             let source = FileRange { start: *offset, end: offset.saturating_add(len) };
-            target.copy_from_slice(&memory.slice(source));
+            memory.write(copy, memory.slice(source))
         }
-        Place::Host { file, offset, .. } => {
-            if let Err(errno) = read_host(file, *offset, target) {
-                memory.release(copy);
-                return Err(errno);
-            }
-        }
-    }
-    Ok(copy)
+        Place::Host { file, offset, .. } => read_host(memory, file, *offset, copy),
+    };
+    done.map(|()| copy).inspect_err(|_| memory.release(copy))
 }
 
-/// Fills `target` from a host file; what lies behind its end stays as it is.
-fn read_host(file: &OwnedFd, offset: u64, target: VolatileSlice<'_>) -> Result<(), Errno> {
+/// Fills new memory from a host file; what lies behind its end stays zero.
+fn read_host(
+    memory: &MemoryFile,
+    file: &OwnedFd,
+    offset: u64,
+    target: FileRange,
+) -> Result<(), Errno> {
+    const CHUNK: u64 = 64 << 10;
+    let mut bounce = Bounce::new(target.len().min(CHUNK) as usize);
     let mut done = 0;
     while done < target.len() {
-        let rest = target.sub(done, target.len() - done);
-        match host::preadv(file.as_fd(), &[rest], offset.saturating_add(done as u64)) {
+        let len = (target.len() - done).min(CHUNK);
+        let part = bounce.slice().sub(0, len as usize);
+        match host::preadv(file.as_fd(), &[part], offset.saturating_add(done)) {
             Ok(0) => break,
-            Ok(n) => done += n,
+            Ok(n) => {
+                let to = FileRange { start: target.start + done, end: target.end };
+                memory.write(to, part.sub(0, n))?;
+                done += n as u64;
+            }
             Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno),
         }

@@ -58,28 +58,38 @@ pub struct MmUsage {
 impl MemoryManager {
     /// The lines of /proc/PID/maps. `sizes`: with resident sizes, which costs host calls.
     pub fn maps(&self, sizes: bool) -> Vec<MapEntry> {
-        let state = self.state.read();
-        let mut entries = Vec::with_capacity(state.vmas.len());
-        for (range, vma) in state.vmas.iter() {
-            let (mut offset, mut dev, mut ino) = (0, 0, 0);
-            if let Source::File { file, offset: at } = &vma.source {
-                (dev, ino) = file.mappable.identity();
-                offset = *at;
+        let mut entries = Vec::new();
+        let mut objects = Vec::new();
+        {
+            let state = self.state.read();
+            entries.reserve(state.vmas.len());
+            for (range, vma) in state.vmas.iter() {
+                let (object, offset) = match &vma.source {
+                    Source::File { file, offset } => (Some(file.clone()), *offset),
+                    Source::Anonymous => (None, 0),
+                };
+                let (resident, anonymous) =
+                    if sizes { self.resident(&state, range.clone()) } else { (0, 0) };
+                entries.push(MapEntry {
+                    name: name(&state.image, &range, vma),
+                    range,
+                    prot: vma.prot,
+                    flags: vma.flags,
+                    is_shared: vma.is_shared(),
+                    offset,
+                    dev: 0,
+                    ino: 0,
+                    resident,
+                    anonymous,
+                });
+                objects.push(object);
             }
-            let (resident, anonymous) =
-                if sizes { self.resident(&state, range.clone()) } else { (0, 0) };
-            entries.push(MapEntry {
-                name: name(&state.image, &range, vma),
-                range,
-                prot: vma.prot,
-                flags: vma.flags,
-                is_shared: vma.is_shared(),
-                offset,
-                dev,
-                ino,
-                resident,
-                anonymous,
-            });
+        }
+        // Without the lock: a file system may have to ask for it.
+        for (entry, object) in entries.iter_mut().zip(objects) {
+            if let Some(object) = object {
+                (entry.dev, entry.ino) = object.mappable.identity();
+            }
         }
         entries
     }
@@ -135,14 +145,17 @@ impl MemoryManager {
     /// What a futex that processes may share is known by (`get_futex_key` in `kernel/futex/core.c`): for a shared
     /// mapping the object and the offset in it. `None` for private memory, where it is the address.
     pub fn shared_place(&self, addr: u64) -> Option<((u64, u64), u64)> {
-        let state = self.state.read();
-        let (range, vma) = state.vmas.find(addr)?;
-        match &vma.source {
-            Source::File { file, offset } if vma.is_shared() => {
-                Some((file.mappable.identity(), offset.saturating_add(addr - range.start)))
+        let (object, at) = {
+            let state = self.state.read();
+            let (range, vma) = state.vmas.find(addr)?;
+            match &vma.source {
+                Source::File { file, offset } if vma.is_shared() => {
+                    (file.clone(), offset.saturating_add(addr - range.start))
+                }
+                _ => return None,
             }
-            _ => None,
-        }
+        };
+        Some((object.mappable.identity(), at))
     }
 
     /// The object mapped at exactly `addr`, for shmdt(2): with the offset and length.

@@ -10,6 +10,7 @@ use crate::{
     kernel::CurrentTask,
     mm::{MapRequest, MappedFile, Placement, Source, VmaFlags},
     user::{Fd, UserAddr},
+    vfs::MountFlags,
 };
 
 const PROT_SEM: u32 = 8;
@@ -137,6 +138,15 @@ fn map_file(
     }
     if !file.is_readable() {
         return err!(EACCES);
+    }
+    if file.path().mount.flags().contains(MountFlags::NOEXEC) {
+        if request.prot.contains(Prot::EXEC) {
+            return err!(EPERM);
+        }
+        request.max_prot -= Prot::EXEC;
+    }
+    if file.ops().maps_as_zeros() {
+        return Ok(request);
     }
     let Some(mappable) = file.ops().mappable(file) else { return err!(ENODEV) };
     if flags & MAP_GROWSDOWN != 0 {

@@ -155,6 +155,11 @@ pub trait FileOps: Send + Sync + Any + fmt::Debug {
         None
     }
 
+    /// Is a mapping of it zero pages of its own, as of /dev/zero?
+    fn maps_as_zeros(&self) -> bool {
+        false
+    }
+
     /// fsync(2), fdatasync(2).
     fn sync(&self, _file: &FileDescription, _data_only: bool) -> SysResult<()> {
         err!(EINVAL)

@@ -82,6 +82,9 @@ impl FileOps for Zero {
     fn write(&self, _: &FileDescription, _: u64, src: &mut IoSrc<'_>) -> SysResult<usize> {
         swallow(src)
     }
+    fn maps_as_zeros(&self) -> bool {
+        true
+    }
     seeks_to_zero!();
 }
 
