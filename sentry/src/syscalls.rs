@@ -19,6 +19,7 @@ mod mempolicy;
 mod mmap;
 mod pipe;
 mod poll;
+mod process_vm;
 mod select;
 mod signal;
 pub mod table;

@@ -81,6 +81,7 @@ pub(super) fn sys_mremap(
         fixed: fixed.then_some(new_addr.0),
         keep_old: (flags & DONTUNMAP != 0).then_some(hint),
     };
+    super::mmap::refresh_lock_limits(task);
     Ok(UserAddr(task.mm().remap(request)?))
 }
 
@@ -128,6 +129,7 @@ pub(super) fn sys_mincore(
 }
 
 pub(super) fn sys_mlock(task: &mut CurrentTask, addr: UserAddr, len: u64) -> SysResult<()> {
+    super::mmap::refresh_lock_limits(task);
     Ok(task.mm().lock(addr.0, len, true, false)?)
 }
 
@@ -141,10 +143,12 @@ pub(super) fn sys_mlock2(
     if flags & !MLOCK_ONFAULT != 0 {
         return err!(EINVAL);
     }
+    super::mmap::refresh_lock_limits(task);
     Ok(task.mm().lock(addr.0, len, true, flags != 0)?)
 }
 
 pub(super) fn sys_munlock(task: &mut CurrentTask, addr: UserAddr, len: u64) -> SysResult<()> {
+    super::mmap::refresh_lock_limits(task);
     Ok(task.mm().lock(addr.0, len, false, false)?)
 }
 
@@ -155,10 +159,12 @@ pub(super) fn sys_mlockall(task: &mut CurrentTask, flags: u32) -> SysResult<()> 
     if flags == 0 || flags & !(CURRENT | FUTURE | ONFAULT) != 0 || flags == ONFAULT {
         return err!(EINVAL);
     }
+    super::mmap::refresh_lock_limits(task);
     Ok(task.mm().lock_all(flags & CURRENT != 0, flags & FUTURE != 0, flags & ONFAULT != 0)?)
 }
 
 pub(super) fn sys_munlockall(task: &mut CurrentTask) -> SysResult<()> {
+    super::mmap::refresh_lock_limits(task);
     Ok(task.mm().lock_all(false, false, false)?)
 }
 

@@ -1,13 +1,13 @@
 //! mmap(2) and its relatives.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use linux_abi::Errno;
 use platform::{PAGE_SIZE, Prot};
 
 use crate::{
     SysResult, err,
-    kernel::CurrentTask,
+    kernel::{Capability, CurrentTask},
     mm::{MapRequest, MappedFile, Placement, Source, VmaFlags},
     user::{Fd, UserAddr},
     vfs::MountFlags,
@@ -48,6 +48,23 @@ const MAP_LEGACY: u32 = MAP_TYPE
     | MAP_HUGETLB
     | MAP_FIXED_NOREPLACE;
 
+/// Tells the address space the limits of the process as they are now.
+pub(crate) fn refresh_limits(task: &CurrentTask) {
+    let soft = |resource| task.rlimit(resource).0;
+    let limits = task.mm().limits();
+    limits.address_space.store(soft(libc::RLIMIT_AS), Ordering::Relaxed);
+    limits.data.store(soft(libc::RLIMIT_DATA), Ordering::Relaxed);
+    limits.stack.store(soft(libc::RLIMIT_STACK), Ordering::Relaxed);
+    limits.memlock.store(soft(libc::RLIMIT_MEMLOCK), Ordering::Relaxed);
+}
+
+/// The same, for calls that lock memory: the capability to do so counts too.
+pub(super) fn refresh_lock_limits(task: &CurrentTask) {
+    refresh_limits(task);
+    let may_lock = task.cred().has(Capability::IPC_LOCK);
+    task.mm().limits().may_lock.store(may_lock, Ordering::Relaxed);
+}
+
 pub(super) fn sys_mmap(
     task: &mut CurrentTask,
     addr: UserAddr,
@@ -87,7 +104,10 @@ pub(super) fn sys_mmap(
         }
         request.flags.set(VmaFlags::GROWSDOWN, flags & MAP_GROWSDOWN != 0);
     }
-    if flags & MAP_LOCKED != 0 {
+    if flags & MAP_LOCKED == 0 {
+        refresh_limits(task);
+    } else {
+        refresh_lock_limits(task);
         task.mm().may_lock()?;
     }
     Ok(UserAddr(task.mm().map(request)?))
@@ -179,9 +199,11 @@ pub(super) fn sys_mprotect(
         // No mapping grows up on x86.
         return err!(EINVAL);
     }
+    refresh_limits(task);
     Ok(task.mm().protect(addr.0, len, prot_of(rest), grows == PROT_GROWSDOWN)?)
 }
 
 pub(super) fn sys_brk(task: &mut CurrentTask, addr: UserAddr) -> SysResult<UserAddr> {
+    refresh_limits(task);
     Ok(UserAddr(task.mm().brk(addr.0)))
 }

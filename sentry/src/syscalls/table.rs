@@ -333,8 +333,8 @@ static X86_64: [Option<Entry>; TABLE_SIZE] = const { syscall_table! {
     307 sendmmsg;
     308 setns;
     309 getcpu;
-    310 process_vm_readv;
-    311 process_vm_writev;
+    310 process_vm_readv => super::process_vm::sys_process_vm_readv, Full;
+    311 process_vm_writev => super::process_vm::sys_process_vm_writev, Full;
     312 kcmp;
     313 finit_module;
     314 sched_setattr;
@@ -374,7 +374,7 @@ static X86_64: [Option<Entry>; TABLE_SIZE] = const { syscall_table! {
     437 openat2;
     438 pidfd_getfd;
     439 faccessat2;
-    440 process_madvise;
+    440 process_madvise => super::process_vm::sys_process_madvise, Full;
     441 epoll_pwait2 => super::epoll::sys_epoll_pwait2, Full;
     442 mount_setattr;
     443 quotactl_fd;
