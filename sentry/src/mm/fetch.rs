@@ -175,11 +175,7 @@ impl Place {
 }
 
 /// A copy of the first `len` bytes at `place`, in new memory. The caller holds a count on them.
-pub(super) fn copy_pages(
-    memory: &MemoryFile,
-    place: &Place,
-    len: u64,
-) -> Result<FileRange, Errno> {
+pub(super) fn copy_pages(memory: &MemoryFile, place: &Place, len: u64) -> Result<FileRange, Errno> {
     let copy = memory.allocate(len, None)?;
     let done = match place {
         Place::Memory { offset, .. } => {
