@@ -2,15 +2,19 @@
 
 use std::{
     fs::File,
-    io::Read,
-    os::fd::{AsRawFd, OwnedFd},
+    io::{Read, Write},
+    os::fd::OwnedFd,
     process::ExitCode,
     sync::Arc,
 };
 
 use anyhow::{Context, Result, anyhow};
 use platform::{PlatformKind, host::spawn::take_inherited_fd, memory::MemoryFile};
-use sentry::boot::{self, Config, FromSentry};
+use rustix::net::RecvFlags;
+use sentry::{
+    boot::{self, Config, FromSentry, Running},
+    strace::LineSink,
+};
 use tracing_subscriber::{EnvFilter, fmt::writer::BoxMakeWriter};
 
 use crate::{EXIT_FAILED, control, jail};
@@ -66,13 +70,47 @@ fn serve(control: &Arc<OwnedFd>) -> Result<FromSentry> {
         "ptrace" => PlatformKind::Ptrace,
         _ => PlatformKind::Auto,
     };
-    // While there is one thread only: the platform clones its first stub process from this one.
-    let platform = platform::create(kind, memory.clone()).context("cannot use this platform")?;
+    // Capabilities are a thread's own: the walls go up before there is a second thread. What the
+    // platform has to read of /proc it finds remembered.
+    platform::host::remember_own_maps();
     let rung = jail::enter();
-    tracing::debug!(platform = platform.name(), jail = ?rung, control = control.as_raw_fd(), "set up");
-    let sandbox =
-        boot::Sandbox { config, platform, memory, gofer, control: control.clone(), strace, stdio };
-    Ok(boot::run(sandbox))
+    let platform = platform::create(kind, memory.clone()).context("cannot use this platform")?;
+    tracing::debug!(platform = platform.name(), jail = ?rung, "set up");
+    let strace = config.strace.as_ref().map(|to| match to {
+        boot::Strace::File => line_sink(strace),
+        boot::Strace::Stderr => stdio[2].try_clone().map_or_else(|_| line_sink(strace), line_sink),
+    });
+    let sandbox = boot::Sandbox { config, platform, memory, gofer, strace, stdio };
+    let running = match sandbox.start() {
+        Ok(running) => Arc::new(running),
+        Err(error) => {
+            let (status, message) = (error.status(), error.to_string());
+            return Ok(FromSentry::Failed { status, message });
+        }
+    };
+    listen(control.clone(), running.clone())?;
+    Ok(running.wait())
+}
+
+/// A thread that passes on what the launcher says, and ends the process when the launcher is gone.
+fn listen(control: Arc<OwnedFd>, running: Arc<Running>) -> Result<()> {
+    let work = move || {
+        while let Some(message) = control::receive(&*control, RecvFlags::empty()) {
+            running.hear(&message);
+        }
+        std::process::exit(EXIT_FAILED.into());
+    };
+    let thread = std::thread::Builder::new().name("launcher".into()).stack_size(128 << 10);
+    thread.spawn(work).map(drop).context("cannot start a thread")
+}
+
+/// Writes whole lines to `fd`.
+fn line_sink(fd: OwnedFd) -> LineSink {
+    let file = File::from(fd);
+    Box::new(move |line| {
+        // A line is one write, so that lines of several threads do not mix.
+        let _ = (&file).write_all(line);
+    })
 }
 
 /// Everything Lazaret itself has to say goes to `fd`.

@@ -1,32 +1,168 @@
 //! From a configuration to a running sandbox: mounts, standard streams, the first process.
 
 mod config;
+mod init;
 mod message;
+mod mounts;
+mod stdio;
+
+use std::{os::fd::OwnedFd, sync::Arc};
+
+use gofer_wire::GoferClient;
+use linux_abi::{Errno, Signal, process::Rlimit};
+use platform::{Platform, memory::MemoryFile};
 
 pub use config::{Bytes, Config, MountSpec, OverlayMode, RootSpec, Strace, Terminal};
 pub use message::{FromSentry, ToSentry};
 
-use std::{os::fd::OwnedFd, sync::Arc};
-
-use platform::{Platform, memory::MemoryFile};
+use crate::{
+    kernel::{ExitStatus, FsContext, InitConfig, Kernel, limits::{self, Limits}},
+    strace::{self, LineSink},
+    vfs::{self, LookupFlags, PathCx},
+};
 
 /// What the sentry process was given.
-#[derive(Debug)]
 pub struct Sandbox {
     pub config: Config,
     pub platform: Arc<dyn Platform>,
     pub memory: Arc<MemoryFile>,
     /// The gofer's socket.
     pub gofer: OwnedFd,
-    /// The launcher's socket.
-    pub control: Arc<OwnedFd>,
-    /// Where `--strace=FILE` goes.
-    pub strace: OwnedFd,
+    /// Where `--strace` lines go.
+    pub strace: Option<LineSink>,
     /// The standard streams.
     pub stdio: [OwnedFd; 3],
 }
 
-/// Runs the sandbox until its first process is gone.
-pub fn run(_sandbox: Sandbox) -> FromSentry {
-    FromSentry::Failed { status: 125, message: "the kernel is not there yet".to_owned() }
+/// A sandbox whose first process runs.
+#[derive(Debug)]
+pub struct Running {
+    kernel: Arc<Kernel>,
+    console: Option<stdio::Console>,
+}
+
+/// Why a sandbox could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum BootError {
+    #[error("the file server {0}")]
+    Gofer(String),
+    #[error("cannot mount {at}: {errno}")]
+    Mount { at: String, errno: Errno },
+    #[error("working directory {path}: {errno}")]
+    Cwd { path: String, errno: Errno },
+    #[error("standard stream {number}: {errno}")]
+    Stdio { number: usize, errno: Errno },
+    #[error("{name}: {}", match *errno { Errno::ENOENT => "command not found", other => other.text() })]
+    Command { name: String, errno: Errno },
+}
+
+impl BootError {
+    /// The launcher's exit status (env(1)).
+    pub fn status(&self) -> i32 {
+        match self {
+            Self::Command { errno: Errno::ENOENT, .. } => 127,
+            Self::Command { .. } => 126,
+            _ => 125,
+        }
+    }
+}
+
+impl Sandbox {
+    /// Builds the sandbox and starts the command.
+    pub fn start(self) -> Result<Running, BootError> {
+        let client = GoferClient::connect(self.gofer)
+            .map_err(|errno| BootError::Gofer(format!("does not answer: {errno}")))?;
+        let client = Arc::new(client);
+        let config = self.config;
+        let kernel = Kernel::new(self.platform, self.memory);
+        kernel.uts.set_host_name(config.hostname.as_bytes());
+        if let Some(sink) = self.strace {
+            kernel.set_tracer(Arc::new(strace::Strace::new(sink)));
+        }
+        let dying = Arc::downgrade(&kernel);
+        client.on_death(move || {
+            tracing::error!("the file server is gone; ending the sandbox");
+            if let Some(kernel) = dying.upgrade() {
+                kernel.kill_all();
+            }
+        });
+        let namespace = mounts::build(&kernel, &client, &config)?;
+        let fs = FsContext::new(&namespace, config.umask);
+        let cred = init::credentials(&config);
+        enter_cwd(&fs, &cred, &config)?;
+        let streams = stdio::open(&kernel, self.stdio, &config, &cred)?;
+        let cx = PathCx { fs: fs.state(), cred: cred.clone() };
+        let path = init::find_program(&cx, &config)?;
+        let command = String::from_utf8_lossy(config.argv.first().map_or(b"", Vec::as_slice)).into_owned();
+        let init = InitConfig {
+            path,
+            argv: config.argv,
+            envp: config.env,
+            fs,
+            fds: streams.fds,
+            cred,
+            limits: rlimits(&config.rlimits),
+            tty: streams.controlling,
+        };
+        kernel
+            .spawn_init(init)
+            .map_err(|error| BootError::Command { name: command, errno: error.errno() })?;
+        Ok(Running { kernel, console: streams.console })
+    }
+}
+
+fn enter_cwd(
+    fs: &Arc<FsContext>,
+    cred: &Arc<crate::kernel::Credentials>,
+    config: &Config,
+) -> Result<(), BootError> {
+    let cx = PathCx { fs: fs.state(), cred: cred.clone() };
+    let found = vfs::resolve(&cx, cx.cwd(), &config.cwd, LookupFlags::FOLLOW | LookupFlags::DIRECTORY);
+    let cwd = found.map_err(|error| BootError::Cwd {
+        path: String::from_utf8_lossy(&config.cwd).into_owned(),
+        errno: error.errno(),
+    })?;
+    fs.set_cwd(cwd);
+    Ok(())
+}
+
+fn rlimits(given: &[(u32, u64, u64)]) -> [Rlimit; limits::COUNT] {
+    let mut all = Limits::defaults();
+    for &(resource, soft, hard) in given {
+        if let Some(limit) = all.get_mut(resource as usize) {
+            *limit = Rlimit { cur: soft.min(hard), max: hard };
+        }
+    }
+    all
+}
+
+impl Running {
+    /// What the launcher says while the command runs.
+    pub fn hear(&self, message: &ToSentry) {
+        match message {
+            ToSentry::Signal(number) => {
+                if let Some(signal) = Signal::new(*number) {
+                    self.kernel.signal_init(signal);
+                }
+            }
+            ToSentry::Resize { rows, columns } => {
+                if let Some(console) = &self.console {
+                    console.resize(*rows, *columns);
+                }
+            }
+            ToSentry::Continue => self.kernel.signal_foreground(Signal::CONT),
+        }
+    }
+
+    /// Waits for the command's end.
+    pub fn wait(&self) -> FromSentry {
+        let status = self.kernel.wait_for_init();
+        if let Some(console) = &self.console {
+            console.drain();
+        }
+        match status {
+            ExitStatus::Exited(code) => FromSentry::Exited { code: i32::from(code) },
+            ExitStatus::Signaled { signal, .. } => FromSentry::Signaled { signal: signal.number() },
+        }
+    }
 }

@@ -20,6 +20,7 @@ pub mod loader;
 pub mod lock_order;
 pub mod mm;
 pub mod socket;
+pub mod strace;
 pub mod syscalls;
 pub mod time;
 pub mod user;

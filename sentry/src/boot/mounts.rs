@@ -9,11 +9,8 @@ use crate::{
     Errno, SysResult,
     fs::{
         dev,
-        devpts::Devpts,
         gofer::GoferFs,
         overlay::OverlayFs,
-        proc::ProcFs,
-        sys::SysFs,
         tmpfs::{Tmpfs, TmpfsOptions},
     },
     kernel::{Credentials, Kernel},
@@ -41,21 +38,17 @@ pub(super) fn build(
         Ok(()) => Ok(()),
         // A root without the directory, and read-only: the sandbox can do without.
         Err(error) if matches!(error.errno(), Errno::EROFS | Errno::ENOENT) => {
-            tracing::warn!(at, %error, "not mounted");
+            tracing::warn!(at, ?error, "not mounted");
             Ok(())
         }
         Err(error) => Err(BootError::Mount { at: at.to_owned(), errno: error.errno() }),
     };
-    step("/proc", mount(ProcFs::new(kernel), b"/proc", nosuid | MountFlags::NOEXEC, b"proc"))?;
-    step("/sys", mount(SysFs::new(kernel), b"/sys", nosuid | MountFlags::NOEXEC, b"sysfs"))?;
     let devices = Tmpfs::new(kernel.memory().clone(), options(0o755));
     let dev_root = devices.root();
     step("/dev", mount(devices, b"/dev", MountFlags::NOSUID, b"devtmpfs"))?;
     if let Err(error) = dev::populate(&*dev_root) {
         return Err(BootError::Mount { at: "/dev".to_owned(), errno: error.errno() });
     }
-    let noexec = MountFlags::NOSUID | MountFlags::NOEXEC;
-    step("/dev/pts", mount(Devpts::new(kernel), b"/dev/pts", noexec, b"devpts"))?;
     let tmpfs = || Tmpfs::new(kernel.memory().clone(), options(0o1777));
     step("/dev/shm", mount(tmpfs(), b"/dev/shm", nosuid, b"tmpfs"))?;
     step("/tmp", mount(tmpfs(), b"/tmp", nosuid, b"tmpfs"))?;
@@ -67,7 +60,9 @@ pub(super) fn build(
 }
 
 fn options(mode: u32) -> TmpfsOptions {
-    TmpfsOptions { mode, ..TmpfsOptions::default() }
+    let mut options = TmpfsOptions::default();
+    options.mode = mode;
+    options
 }
 
 fn root(
@@ -156,7 +151,7 @@ impl Places {
         let new = Creation { mode: 0o755, uid: 0, gid: 0 };
         match kind {
             FileType::Directory => vfs::mkdir(&self.cx, dir, name, new.mode),
-            _ => vfs::mknod(&self.cx, dir, name, FileType::Regular, 0o644, 0),
+            _ => vfs::mknod(&self.cx, dir, name, (FileType::Regular, 0), 0o644),
         }
     }
 }
