@@ -16,7 +16,10 @@ pub use config::{Bytes, Config, MountSpec, OverlayMode, RootSpec, Strace, Termin
 pub use message::{FromSentry, ToSentry};
 
 use crate::{
-    kernel::{ExitStatus, FsContext, InitConfig, Kernel, limits::{self, Limits}},
+    kernel::{
+        ExitStatus, FsContext, InitConfig, Kernel,
+        limits::{self, Limits},
+    },
     strace::{self, LineSink},
     vfs::{self, LookupFlags, PathCx},
 };
@@ -93,7 +96,8 @@ impl Sandbox {
         let streams = stdio::open(&kernel, self.stdio, &config, &cred)?;
         let cx = PathCx { fs: fs.state(), cred: cred.clone() };
         let path = init::find_program(&cx, &config)?;
-        let command = String::from_utf8_lossy(config.argv.first().map_or(b"", Vec::as_slice)).into_owned();
+        let command =
+            String::from_utf8_lossy(config.argv.first().map_or(b"", Vec::as_slice)).into_owned();
         let init = InitConfig {
             path,
             argv: config.argv,
@@ -117,7 +121,8 @@ fn enter_cwd(
     config: &Config,
 ) -> Result<(), BootError> {
     let cx = PathCx { fs: fs.state(), cred: cred.clone() };
-    let found = vfs::resolve(&cx, cx.cwd(), &config.cwd, LookupFlags::FOLLOW | LookupFlags::DIRECTORY);
+    let found =
+        vfs::resolve(&cx, cx.cwd(), &config.cwd, LookupFlags::FOLLOW | LookupFlags::DIRECTORY);
     let cwd = found.map_err(|error| BootError::Cwd {
         path: String::from_utf8_lossy(&config.cwd).into_owned(),
         errno: error.errno(),

@@ -16,7 +16,8 @@ const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:
 /// for along `PATH`.
 pub(super) fn find_program(cx: &PathCx, config: &Config) -> Result<Vec<u8>, BootError> {
     let name = config.argv.first().cloned().unwrap_or_default();
-    let failed = |errno| BootError::Command { name: String::from_utf8_lossy(&name).into_owned(), errno };
+    let failed =
+        |errno| BootError::Command { name: String::from_utf8_lossy(&name).into_owned(), errno };
     if name.contains(&b'/') {
         return Ok(name);
     }

@@ -15,7 +15,8 @@ use crate::{
     },
     kernel::{Credentials, Kernel},
     vfs::{
-        self, Creation, FileSystem, FileType, LookupFlags, MountFlags, MountNamespace, PathCx, VfsPath,
+        self, Creation, FileSystem, FileType, LookupFlags, MountFlags, MountNamespace, PathCx,
+        VfsPath,
     },
 };
 
@@ -75,8 +76,8 @@ fn root(
         OverlayMode::None => Ok((lower, MountFlags::RDONLY)),
         OverlayMode::Memory => {
             let overlay = OverlayFs::new(lower, kernel.memory().clone(), vfs::allocate_dev());
-            let overlay =
-                overlay.map_err(|error| BootError::Mount { at: "/".to_owned(), errno: error.errno() })?;
+            let overlay = overlay
+                .map_err(|error| BootError::Mount { at: "/".to_owned(), errno: error.errno() })?;
             Ok((overlay, MountFlags::empty()))
         }
     }
@@ -130,7 +131,8 @@ struct Places {
 
 impl Places {
     fn find_or_make(&self, path: &[u8], kind: FileType) -> SysResult<VfsPath> {
-        let names: Vec<&[u8]> = path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()).collect();
+        let names: Vec<&[u8]> =
+            path.split(|&byte| byte == b'/').filter(|name| !name.is_empty()).collect();
         let mut at = self.cx.fs.namespace.root();
         for (index, name) in names.iter().enumerate() {
             let next = vfs::resolve(&self.cx, &at, name, LookupFlags::FOLLOW);
