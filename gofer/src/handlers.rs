@@ -47,8 +47,8 @@ pub(crate) fn handle(
         Request::Rename { from, to, flags } => {
             change::rename(tree(from)?, from.path, *to, *flags)?;
         }
-        Request::SetAttr(place, changes) => {
-            reply.put(&change::set_attr(tree(place)?, place.path, changes)?);
+        Request::SetAttr { place, expect, changes } => {
+            reply.put(&change::set_attr(tree(place)?, place.path, *expect, changes)?);
         }
         Request::StatFs(place) => {
             reply.put(&attr::file_system(tree(place)?.node(place.path)?)?);

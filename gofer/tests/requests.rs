@@ -243,6 +243,11 @@ fn attributes_can_be_changed_even_of_files_that_cannot_be_read() {
         )
         .unwrap();
     assert_eq!((attr.permissions(), attr.mtime.sec), (0o600, -5));
+    let id = attr.id();
+    let change = SetAttr { mode: Some(0o640), ..SetAttr::default() };
+    assert_eq!(f.client.set_attr_of(rw("file"), id, &change).unwrap().permissions(), 0o640);
+    fs::write(f.path("other"), b"").unwrap();
+    assert_eq!(f.client.set_attr_of(rw("other"), id, &change), Err(Errno::ESTALE));
     let huge = SetAttr { size: Some(u64::MAX), ..SetAttr::default() };
     assert_eq!(f.client.set_attr(rw("file"), &huge), Err(Errno::EINVAL));
     let bad = SetAttr { mode: Some(0o10_000), ..SetAttr::default() };

@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 
-use gofer_wire::{Attr, FileType, RenameFlags, SetAttr, SetTime, TreePath};
+use gofer_wire::{Attr, FileId, FileType, RenameFlags, SetAttr, SetTime, TreePath};
 use linux_abi::Errno;
 use rustix::fs::{
     AtFlags, Gid, Mode, OFlags, RenameFlags as HostRename, Timespec, Timestamps, UTIME_NOW,
@@ -56,9 +56,19 @@ pub(super) fn rename(
 }
 
 /// Changes attributes, in the order that [`SetAttr`] promises.
-pub(super) fn set_attr(tree: &Tree, path: TreePath<'_>, changes: &SetAttr) -> Result<Attr, Errno> {
+pub(super) fn set_attr(
+    tree: &Tree,
+    path: TreePath<'_>,
+    expect: Option<FileId>,
+    changes: &SetAttr,
+) -> Result<Attr, Errno> {
     tree.check_writable()?;
     let node = tree.node(path)?;
+    if let Some(expect) = expect
+        && attr::of(&node)?.id() != expect
+    {
+        return Err(Errno::ESTALE);
+    }
     if let Some(size) = changes.size {
         truncate(tree, &node, size)?;
     }

@@ -16,6 +16,24 @@ pub struct Timestamp {
     pub nsec: u32,
 }
 
+/// Which file it is, whatever its name: for as long as it exists, and someone knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct FileId {
+    pub dev: Device,
+    pub ino: u64,
+}
+
+impl Wire for FileId {
+    fn encode(&self, out: &mut Writer) {
+        self.dev.encode(out);
+        out.u64(self.ino);
+    }
+
+    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self { dev: Device::decode(from)?, ino: from.u64()? })
+    }
+}
+
 /// What an inode is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FileType {
@@ -111,6 +129,11 @@ impl Attr {
     /// What the file is.
     pub const fn file_type(&self) -> FileType {
         FileType::from_mode(self.mode)
+    }
+
+    /// Which file it is.
+    pub const fn id(&self) -> FileId {
+        FileId { dev: self.dev, ino: self.ino }
     }
 
     /// The permission bits with set-id and sticky: `mode & 07777`.

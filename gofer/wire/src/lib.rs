@@ -25,7 +25,7 @@ pub mod reply;
 pub mod request;
 pub mod transport;
 
-pub use attr::{Attr, Device, FileType, Owner, SetAttr, SetTime, StatFs, Timestamp};
+pub use attr::{Attr, Device, FileId, FileType, Owner, SetAttr, SetTime, StatFs, Timestamp};
 pub use client::GoferClient;
 pub use codec::Malformed;
 pub use path::{TreePath, TreePathBuf};
@@ -33,7 +33,7 @@ pub use reply::{DirEntry, Directory, Opened, TreeInfo, WalkEnd, WalkReply};
 pub use request::{Access, OpenFlags, OpenHow, Place, RenameFlags, SocketKind, TreeId};
 
 /// Both halves are the same binary; a different number means that they are not.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Most bytes of a message in one packet.
 pub const MAX_FRAGMENT: usize = 64 << 10;
 /// Most bytes of a request: paths of 100,000 components fit.

@@ -5,7 +5,7 @@ use linux_abi::Errno;
 
 use crate::{
     MAX_NAME, MAX_REQUEST, MAX_TARGET, MAX_WALK, MAX_XATTR, MAX_XATTR_NAME,
-    attr::{Owner, SetAttr},
+    attr::{FileId, Owner, SetAttr},
     codec::{Malformed, Reader, Wire, Writer},
     path::TreePath,
 };
@@ -159,7 +159,12 @@ pub enum Request<'a> {
         to: TreePath<'a>,
         flags: RenameFlags,
     },
-    SetAttr(Place<'a>, SetAttr),
+    /// `ESTALE` if the file there is not the one expected.
+    SetAttr {
+        place: Place<'a>,
+        expect: Option<FileId>,
+        changes: SetAttr,
+    },
     StatFs(Place<'a>),
     /// The whole directory, without `.` and `..`.
     ReadDir {
@@ -416,8 +421,9 @@ impl<'a> Request<'a> {
                 out.bytes(to.as_bytes());
                 out.u8(flags.bits());
             }
-            Self::SetAttr(place, changes) => {
+            Self::SetAttr { place, expect, changes } => {
                 put_place(out, *place);
+                out.option(*expect, |out, id| id.encode(out));
                 changes.encode(out);
             }
             Self::ReadDir { place, attrs } => {
@@ -460,7 +466,7 @@ impl<'a> Request<'a> {
             Self::Unlink(_) => op::UNLINK,
             Self::Rmdir(_) => op::RMDIR,
             Self::Rename { .. } => op::RENAME,
-            Self::SetAttr(..) => op::SET_ATTR,
+            Self::SetAttr { .. } => op::SET_ATTR,
             Self::StatFs(_) => op::STAT_FS,
             Self::ReadDir { .. } => op::READ_DIR,
             Self::ReadLink(_) => op::READ_LINK,
@@ -504,7 +510,11 @@ impl<'a> Request<'a> {
                 let flags = RenameFlags::from_bits(from.u8()?).ok_or(BadRequest(Errno::EINVAL))?;
                 Self::Rename { from: old, to, flags }
             }
-            op::SET_ATTR => Self::SetAttr(place(from)?, SetAttr::decode(from)?),
+            op::SET_ATTR => Self::SetAttr {
+                place: place(from)?,
+                expect: from.option(FileId::decode)?,
+                changes: SetAttr::decode(from)?,
+            },
             op::STAT_FS => Self::StatFs(place(from)?),
             op::READ_DIR => Self::ReadDir { place: place(from)?, attrs: from.bool()? },
             op::READ_LINK => Self::ReadLink(place(from)?),

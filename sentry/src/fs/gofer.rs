@@ -11,6 +11,7 @@ mod convert;
 mod dir;
 mod file;
 mod inode;
+mod open_files;
 
 use std::{
     fmt,

@@ -7,7 +7,7 @@ use linux_abi::Errno;
 use super::{Failure, GoferClient, take_file};
 use crate::{
     MAX_INLINE, MAX_WALK, MAX_XATTR,
-    attr::{Attr, Owner, SetAttr, StatFs},
+    attr::{Attr, FileId, Owner, SetAttr, StatFs},
     codec::{Malformed, Wire},
     path::TreePath,
     reply::{Directory, Opened, WalkBody, WalkReply, decode_directory, target},
@@ -151,7 +151,20 @@ impl GoferClient {
 
     /// Changes attributes; what they are afterwards.
     pub fn set_attr(&self, place: Place<'_>, changes: &SetAttr) -> Result<Attr, Errno> {
-        self.call_for(&Request::SetAttr(place, *changes))
+        self.call_for(&Request::SetAttr { place, expect: None, changes: *changes })
+    }
+
+    /// As [`Self::set_attr`], of no other file than `expect`.
+    ///
+    /// # Errors
+    /// `ESTALE`, and nothing is changed, if another has taken its place.
+    pub fn set_attr_of(
+        &self,
+        place: Place<'_>,
+        expect: FileId,
+        changes: &SetAttr,
+    ) -> Result<Attr, Errno> {
+        self.call_for(&Request::SetAttr { place, expect: Some(expect), changes: *changes })
     }
 
     /// The file system that a file is on.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::attr::{SetTime, Timestamp};
+use crate::attr::{Attr, SetTime, Timestamp};
 
 fn samples() -> Vec<Request<'static>> {
     let path = TreePath::new(b"usr/lib/x").unwrap();
@@ -30,7 +30,7 @@ fn samples() -> Vec<Request<'static>> {
         Request::Unlink(place),
         Request::Rmdir(place),
         Request::Rename { from: place, to, flags: RenameFlags::EXCHANGE },
-        Request::SetAttr(place, changes),
+        Request::SetAttr { place, expect: Some(Attr::default().id()), changes },
         Request::StatFs(place),
         Request::ReadDir { place, attrs: true },
         Request::ReadLink(place),

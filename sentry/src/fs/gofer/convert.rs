@@ -32,6 +32,28 @@ pub(super) fn metadata(attr: &Attr, tree_dev: u64, root_dev: wire::Device) -> Me
     }
 }
 
+/// `before`, with what fstat(2) tells.
+pub(super) fn refreshed(before: &Attr, stat: &libc::stat64) -> Attr {
+    let device = |dev| wire::Device { major: libc::major(dev), minor: libc::minor(dev) };
+    let time = |sec, nsec: i64| wire::Timestamp { sec, nsec: u32::try_from(nsec).unwrap_or(0) };
+    Attr {
+        mode: stat.st_mode,
+        nlink: u32::try_from(stat.st_nlink).unwrap_or(u32::MAX),
+        uid: stat.st_uid,
+        gid: stat.st_gid,
+        ino: stat.st_ino,
+        dev: device(stat.st_dev),
+        rdev: device(stat.st_rdev),
+        size: u64::try_from(stat.st_size).unwrap_or(0),
+        blocks: u64::try_from(stat.st_blocks).unwrap_or(0),
+        blksize: u32::try_from(stat.st_blksize).unwrap_or(before.blksize),
+        atime: time(stat.st_atime, stat.st_atime_nsec),
+        mtime: time(stat.st_mtime, stat.st_mtime_nsec),
+        ctime: time(stat.st_ctime, stat.st_ctime_nsec),
+        ..*before
+    }
+}
+
 fn time(time: wire::Timestamp) -> TimeSpec {
     TimeSpec { sec: time.sec, nsec: time.nsec.min(999_999_999) }
 }

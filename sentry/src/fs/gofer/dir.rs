@@ -8,7 +8,7 @@ use ranked_sync::Mutex;
 
 use super::{convert, inode::GoferInode};
 use crate::{
-    Errno, SysResult, err, lock_order,
+    Errno, SysError, SysResult, err, lock_order,
     vfs::{
         Creation, DirEntry, DirOps, DirSink, FileDescription, FileOps, FileType, Inode, RenameFlags,
     },
@@ -159,11 +159,34 @@ impl DirOps for GoferInode {
         Ok(self.strong()?.entry(name)?)
     }
 
+    fn revalidate(&self, name: &[u8], cached: Option<&Arc<dyn Inode>>) -> bool {
+        let Ok(this) = self.strong() else { return false };
+        let now = match this.entry(name) {
+            Ok(now) => Some(now),
+            Err(SysError::Errno(Errno::ENOENT)) => None,
+            Err(_) => return false,
+        };
+        let same = match (cached, &now) {
+            (None, None) => true,
+            (Some(cached), Some(now)) => ours(cached).is_ok_and(|cached| cached.is_still(now)),
+            _ => false,
+        };
+        if !same {
+            // The lookup that follows need not ask again.
+            drop(this.prefetched.lock().replace(Prefetched { name: name.to_vec(), inode: now }));
+        }
+        same
+    }
+
     fn create(&self, name: &[u8], new: &Creation) -> SysResult<Arc<dyn Inode>> {
         let path = self.path_of(name)?;
         let place = self.tree.place(path.as_path());
         let opened = self.tree.client.create(place, new.mode, owner(new), OpenHow::READ_WRITE)?;
-        Ok(self.strong()?.made(name, opened.attr))
+        let this = self.strong()?;
+        this.forget_listing();
+        let inode = this.child(name, opened.attr);
+        inode.keep_made(opened.file);
+        Ok(inode)
     }
 
     fn mkdir(&self, name: &[u8], new: &Creation) -> SysResult<Arc<dyn Inode>> {

@@ -3,21 +3,23 @@
 use std::{
     any::Any,
     fmt,
-    os::fd::OwnedFd,
+    os::fd::{AsFd, OwnedFd},
     sync::{Arc, OnceLock, Weak},
 };
 
-use gofer_wire::{Attr, Device, OpenFlags, OpenHow, TreePathBuf};
+use gofer_wire::{Attr, Device, OpenFlags, OpenHow, Timestamp, TreePathBuf};
+use platform::host::poller;
 use ranked_sync::Mutex;
 
 use super::{
     Tree, convert,
     dir::{GoferDirFile, Listing, Prefetched},
     file::GoferFile,
+    open_files::{OpenFiles, attr_of},
 };
 use crate::{
     Errno, SysResult, err, lock_order,
-    vfs::{DirOps, FileOps, FileType, Inode, Metadata, SetAttr, VfsPath, XattrSetMode},
+    vfs::{DirOps, FileOps, FileType, Inode, Metadata, SetAttr, TimeSpec, VfsPath, XattrSetMode},
 };
 
 /// Parent and name; `None` for the root.
@@ -35,6 +37,8 @@ pub(super) struct GoferInode {
     target: OnceLock<Vec<u8>>,
     /// Opened for reading before, and likely again.
     read_file: OnceLock<Arc<OwnedFd>>,
+    /// In a shared tree: the descriptors by which it is open.
+    open: Mutex<lock_order::Leaf, OpenFiles>,
     pub(super) listing: Mutex<lock_order::Leaf, Option<Arc<Listing>>>,
     pub(super) prefetched: Mutex<lock_order::Leaf, Option<Prefetched>>,
     /// The guest's own fifo or socket of that place; host ones are never opened.
@@ -61,6 +65,7 @@ impl GoferInode {
             attr: Mutex::new(attr),
             target: OnceLock::new(),
             read_file: OnceLock::new(),
+            open: Mutex::new(OpenFiles::default()),
             listing: Mutex::new(None),
             prefetched: Mutex::new(None),
             bound: OnceLock::new(),
@@ -110,12 +115,40 @@ impl GoferInode {
 
     /// Attributes that hold: as seen once in an immutable tree, asked again elsewhere.
     fn attr(&self) -> SysResult<Attr> {
-        if !self.tree.immutable {
+        if self.tree.immutable {
+            return Ok(self.cached_attr());
+        }
+        let before = self.cached_attr();
+        let (open, nameless_changes) = {
+            let open = self.open.lock();
+            (open.any(), open.nameless_changes())
+        };
+        if let Some(file) = open {
+            self.saw(attr_of(&file, &before, nameless_changes)?);
+        } else {
             let path = self.path()?;
             let attr = self.tree.client.get_attr(self.tree.place(path.as_path()))?;
             self.saw(attr);
         }
         Ok(self.cached_attr())
+    }
+
+    /// Whether what was just looked up is this very file; then its attributes, and what was
+    /// learned of names below, go over to this one.
+    pub(super) fn is_still(&self, now: &Self) -> bool {
+        let (old, new) = (self.cached_attr(), now.cached_attr());
+        let same = old.id() == new.id()
+            && old.file_type() == new.file_type()
+            && (old.btime == new.btime || old.btime.is_none() || new.btime.is_none());
+        if same && self.open.lock().any().is_none() {
+            self.saw(new);
+        }
+        if same {
+            let below = now.prefetched.lock().take();
+            let before = std::mem::replace(&mut *self.prefetched.lock(), below);
+            drop(before);
+        }
+        same
     }
 
     pub(super) fn file_type(&self) -> Option<FileType> {
@@ -147,8 +180,49 @@ impl GoferInode {
         Ok(Arc::new(opened.file))
     }
 
+    /// Keeps the descriptor that came of making this file, for the open that follows.
+    pub(super) fn keep_made(&self, file: OwnedFd) {
+        *self.open.lock() = OpenFiles::made(file);
+    }
+
+    /// Changes a file of a shared tree: through a descriptor where it is open, else by path, if
+    /// that still leads to it.
+    fn change_shared(&self, mut change: gofer_wire::SetAttr) -> SysResult<()> {
+        let (any, writable) = {
+            let open = self.open.lock();
+            (open.any(), open.writable())
+        };
+        if let (Some(size), Some(file)) = (change.size, writable) {
+            poller::truncate(file.as_fd(), size)?;
+            change.size = None;
+        }
+        // Of a closed file, as it was looked up: what is there now may be another.
+        let mut attr = if any.is_some() { self.attr()? } else { self.cached_attr() };
+        if any.is_some() && attr.nlink == 0 && change.size.is_none() {
+            let now = TimeSpec::now();
+            let now = Timestamp { sec: now.sec, nsec: now.nsec };
+            self.open.lock().change_nameless(&mut attr, &change, now);
+            self.saw(attr);
+            return Ok(());
+        }
+        if change != gofer_wire::SetAttr::default() {
+            let path = self.path()?;
+            let place = self.tree.place(path.as_path());
+            self.saw(self.tree.client.set_attr_of(place, attr.id(), &change)?);
+        }
+        Ok(())
+    }
+
     fn open_regular(self: Arc<Self>, flags: u32) -> SysResult<Box<dyn FileOps>> {
         let access = flags & libc::O_ACCMODE as u32;
+        if open_flags(flags).is_empty() {
+            let made = self.open.lock().take_made();
+            if let Some(file) = made {
+                self.open.lock().opened(&file, true);
+                let writable = access != libc::O_RDONLY as u32;
+                return Ok(Box::new(GoferFile::new(self, file, writable)));
+            }
+        }
         // Truncation was done through `set_attr`.
         let (file, writable) = if access == libc::O_RDONLY as u32 {
             (self.open_for_reading()?, false)
@@ -162,6 +236,9 @@ impl GoferInode {
             };
             (file, true)
         };
+        if !self.tree.immutable {
+            self.open.lock().opened(&file, writable);
+        }
         Ok(Box::new(GoferFile::new(self, file, writable)))
     }
 }
@@ -186,9 +263,13 @@ impl Inode for GoferInode {
     }
 
     fn set_attr(&self, change: &SetAttr) -> SysResult<()> {
+        let change = convert::set_attr(change);
+        if !self.tree.immutable {
+            return self.change_shared(change);
+        }
         let path = self.path()?;
         let place = self.tree.place(path.as_path());
-        self.saw(self.tree.client.set_attr(place, &convert::set_attr(change))?);
+        self.saw(self.tree.client.set_attr(place, &change)?);
         Ok(())
     }
 
@@ -276,3 +357,6 @@ impl fmt::Debug for GoferInode {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
