@@ -6,9 +6,11 @@
 //! cost a bounded amount of memory.
 //!
 //! # Lock order
-//!     DirChange (one directory's names change, or are looked up in the file system)
-//!       └ DentryChildren (the map)
-//!           └ Leaf (name and parent; the ring)
+//! ```text
+//! DirChange (one directory's names change, or are looked up in the file system)
+//!   └ DentryChildren (the map)
+//!       └ Leaf (name and parent; the ring)
+//! ```
 
 use std::{
     collections::HashMap,
