@@ -1,5 +1,5 @@
 //! Prints what the platform's basic operations cost on this host.
-//! `cargo run --release -p platform --example latency [systrap|ptrace]`
+//! `cargo run --release -p platform --example latency [systrap|ptrace [only]]`
 
 use std::{sync::Arc, time::Instant};
 
@@ -13,6 +13,9 @@ const AREA: u64 = 0x1000_0000;
 
 /// Runs `f` so many times, several times over, and prints the best and the median.
 fn measure(what: &str, times: u32, mut f: impl FnMut() -> Result<(), PlatformError>) {
+    if std::env::args().nth(2).is_some_and(|only| !what.contains(&only)) {
+        return;
+    }
     let mut results = Vec::new();
     for _ in 0..7 {
         let start = Instant::now();

@@ -1,5 +1,7 @@
 //! What each platform must do, with guest code made by hand.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test")]
+
 mod common;
 
 use std::{

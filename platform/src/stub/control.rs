@@ -11,7 +11,7 @@
 
 use std::{
     ffi::c_void,
-    os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd},
+    os::fd::{AsRawFd, OwnedFd},
     ptr,
     sync::atomic::{AtomicU32, Ordering},
 };
@@ -121,10 +121,6 @@ impl Control {
         // SAFETY: our own mapping; the advice changes no bytes.
         let _ = unsafe { rustix::mm::madvise(base, CONTROL_SIZE as usize, Advice::LinuxDontDump) };
         Ok(Self { file, base, free: Mutex::default() })
-    }
-
-    pub(crate) fn fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
     }
 
     pub(crate) fn raw_fd(&self) -> i32 {

@@ -163,12 +163,21 @@ impl GuestThread {
             stop.frame.finish_call(process.control(), call.ip, value);
             return self.answer_stop(process, stop, (stop.fs_base, stop.gs_base));
         }
-        let taken = self.send(call.id, value)?;
-        self.receive(process)?;
-        if !taken && let State::Stop(stop) = self.state {
-            self.finish_interrupted(process, call, stop, value);
+        let mut id = call.id;
+        loop {
+            let taken = self.send(id, value)?;
+            self.receive(process)?;
+            match self.state {
+                State::Stop(stop) if !taken => {
+                    self.finish_interrupted(process, call, stop, value);
+                    return Ok(());
+                }
+                // The call had gone away before its result came, and nothing ran in
+                // between: the host made it again, after a stop or a freeze.
+                State::Call(again) if !taken => id = again.id,
+                _ => return Ok(()),
+            }
         }
-        Ok(())
     }
 
     /// On hosts without `WAIT_KILLABLE_RECV` a kick takes the call away while we work on
