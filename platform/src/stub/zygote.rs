@@ -139,6 +139,9 @@ impl Nursery {
     const CODE_COPY: u64 = 4096;
     const LIST: u64 = 2 * 4096;
     const LIST_SIZE: u64 = 16 * 4096;
+    /// The name of stub processes, and some bytes that stay zero.
+    const NAME: u64 = Self::LIST + Self::LIST_SIZE - 32;
+    const ZEROS: u64 = Self::NAME + 16;
     /// Room for vvar and vDSO.
     const VDSO: u64 = Self::LIST + Self::LIST_SIZE;
     const SIZE: u64 = 1 << 20;
@@ -186,12 +189,19 @@ impl Drop for Nursery {
 }
 
 /// What the child does first. Also says where the vDSO will be.
-fn first_calls(nursery: &Nursery, control: &Control) -> (CallList, Option<u64>) {
+fn first_calls(nursery: &Nursery, control: &Control, kind: Kind) -> (CallList, Option<u64>) {
     const FIXED_MOVE: u64 = (libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED) as u64;
     let start = nursery.start;
     let mut list = CallList::default();
     list.add(libc::SYS_prctl, &[libc::PR_SET_PDEATHSIG as u64, libc::SIGKILL as u64]);
     list.add_optional(libc::SYS_setsid, &[], UNIMPORTANT);
+    // A guest can make its process crash; the host must not keep a core of it.
+    let no_core = [0, u64::from(libc::RLIMIT_CORE), start + Nursery::ZEROS, 0];
+    list.add(libc::SYS_prlimit64, &no_core);
+    if kind == Kind::Notify {
+        list.add(libc::SYS_prctl, &[libc::PR_SET_DUMPABLE as u64, 0]);
+    }
+    list.add(libc::SYS_prctl, &[libc::PR_SET_NAME as u64, start + Nursery::NAME]);
     // A copy of the sentry has its restartable-sequences area, which will be gone. The
     // kernel ends a registration only for its exact length, which differs between
     // versions of the C library.
@@ -283,11 +293,13 @@ impl Zygote {
         let failed = |what| move |errno| PlatformError::Host { what, errno };
         write_constants(&control, kind);
         let nursery = Nursery::new().map_err(failed("the zygote's memory"))?;
-        let (list, vdso) = first_calls(&nursery, &control);
+        let (list, vdso) = first_calls(&nursery, &control, kind);
         nursery.write(Nursery::CODE, blob::code());
         nursery.write(Nursery::CODE_COPY, blob::code());
         let bytes: Vec<u8> = list.0.iter().flatten().flat_map(|word| word.to_ne_bytes()).collect();
+        assert!(bytes.len() as u64 <= Nursery::NAME - Nursery::LIST, "the list fits");
         nursery.write(Nursery::LIST, &bytes);
+        nursery.write(Nursery::NAME, b"guest");
         nursery.protect_code().map_err(failed("the zygote's code"))?;
         control.fill_zero(ZYGOTE_OFFSET, 4096);
         control.write_u64(ZYGOTE_OFFSET + Z_UNMAP, nursery.start);

@@ -70,7 +70,9 @@ impl SystrapContext {
     fn take_thread(&mut self) -> Result<(), PlatformError> {
         let mut thread = self.space.thread()?;
         if let State::Call(call) = thread.state {
-            thread.fetch(&self.space.process, call)?;
+            // On failure the listener closes, and the thread must not run on.
+            let fetched = thread.fetch(&self.space.process, call);
+            fetched.inspect_err(|_| self.space.process.kill())?;
         }
         self.xstate = Some(self.space.format(&thread)?.initial());
         self.registers = fresh_registers();
@@ -84,10 +86,11 @@ impl SystrapContext {
     fn leave_thread(&mut self) {
         self.kicker.aim(0, 0);
         if let Some(thread) = self.thread.take() {
-            // A thread that is lost in guest code is of no use to anyone.
-            if !matches!(thread.state, State::Running) {
-                self.space.put_back(thread);
+            // A thread that is lost in guest code would run on with nobody to serve it.
+            if matches!(thread.state, State::Running) {
+                self.space.process.kill();
             }
+            self.space.put_back(thread);
         }
     }
 
