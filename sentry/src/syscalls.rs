@@ -5,27 +5,40 @@
 //! `--strace`, `lazaret syscalls` and the suite's coverage check all come from it.
 
 mod args;
+mod attr;
 mod clone;
+mod descriptors;
+mod dir;
 mod dispatch;
 mod epoll;
 mod eventfd;
 mod exec;
 mod exit;
+mod file_range;
 mod futex;
 mod identity;
 mod install;
+mod io_limits;
+mod link;
 mod madvise;
 mod mempolicy;
 mod mmap;
+mod mount;
+mod open;
+mod path_args;
 mod pipe;
 mod poll;
 mod process_vm;
+mod read_write;
+mod record_lock;
 mod select;
 mod signal;
+mod stat;
 pub mod table;
 mod time;
 mod timeout;
 mod wait_mask;
+mod xattr;
 
 pub use args::{ArgKind, FromArg, Outcome};
 pub use dispatch::{Entry, Handler, Support, SyscallFn};

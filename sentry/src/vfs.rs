@@ -5,11 +5,13 @@
 //! [`Inode`] (with [`DirOps`] for directories) and [`FileOps`] (an open file).
 //! Each trait method says what VFS has already checked and what is left to it.
 
+mod attr;
 mod create;
 mod dentry;
 mod directory;
 mod fd_table;
 mod file_description;
+mod file_locks;
 mod file_ops;
 mod file_system;
 mod inode;
@@ -27,11 +29,14 @@ mod remove;
 mod superblock;
 #[cfg(test)]
 mod walk_tests;
+mod xattr;
 
+pub use attr::{access, chmod, chown, drop_set_ids, set_times, truncate, truncate_file};
 pub use create::{bind_socket, link, mkdir, mknod, symlink};
 pub use dentry::Dentry;
 pub use directory::{allocate_dev, iterate_dots, seek_directory};
-pub use fd_table::{FdEntry, FdTable};
+pub use fd_table::{FdEntry, FdTable, close_entry};
+pub use file_locks::{FileLocks, LockOwner, RecordLock};
 pub use file_description::{CloseWatcher, FileDescription, StatusFlags};
 pub use file_ops::{DirEntry, DirSink, FileOps, Mappable, SeekFrom};
 pub use file_system::{FileSystemType, FileSystemTypes};
@@ -47,5 +52,7 @@ pub use mount_namespace::{MountInfo, MountNamespace};
 pub(crate) use name_hash::NameHash;
 pub use open::{OpenHow, honours_set_ids, open, open_exec};
 pub use path::{FsState, PathCx, PathName, path_name};
+pub(crate) use permission::is_owner_or_capable;
 pub use remove::{rename, rmdir, unlink};
 pub use superblock::Superblock;
+pub use xattr::{get_xattr, list_xattr, remove_xattr, set_xattr};

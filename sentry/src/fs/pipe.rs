@@ -310,6 +310,23 @@ impl FileOps for PipeEnd {
         Ok(0)
     }
 
+    fn fcntl(
+        &self,
+        task: &mut CurrentTask,
+        _file: &FileDescription,
+        command: u32,
+        arg: u64,
+    ) -> SysResult<u64> {
+        match command as i32 {
+            libc::F_GETPIPE_SZ => Ok(self.pipe.capacity() as u64),
+            libc::F_SETPIPE_SZ => {
+                let bytes = u64::from(arg as u32);
+                self.pipe.set_capacity(task, bytes).map(|size| size as u64)
+            }
+            _ => err!(EINVAL),
+        }
+    }
+
     fn sync(&self, _file: &FileDescription, _data_only: bool) -> SysResult<()> {
         err!(EINVAL)
     }

@@ -135,7 +135,7 @@ impl CurrentTask {
 
     /// Closes what was taken out of a descriptor table.
     pub fn close_entry(&self, entry: FdEntry) {
-        entry.file.ops().close(&entry.file);
+        crate::vfs::close_entry(&self.fds, entry);
     }
 
     /// unshare(2): another file system context.

@@ -3,7 +3,7 @@
 use std::{
     fmt,
     sync::{
-        Arc, Weak,
+        Arc, OnceLock, Weak,
         atomic::{AtomicU32, AtomicU64, Ordering},
     },
 };
@@ -11,8 +11,12 @@ use std::{
 use bitflags::bitflags;
 use ranked_sync::Mutex;
 
-use super::{FileOps, Metadata, VfsPath};
-use crate::{SysResult, kernel::Credentials, lock_order};
+use super::{
+    FileLocks, FileOps, LockOwner, Metadata, VfsPath,
+    file_locks::LockWait,
+    notify::{FsEvent, notify_file},
+};
+use crate::{Errno, SysResult, kernel::Credentials, lock_order};
 
 bitflags! {
     /// The flags of open(2) that stay with a description; F_SETFL changes some.
@@ -60,6 +64,8 @@ pub struct FileDescription {
     owner: AtomicU64,
     /// Who wants to hear that the last reference is gone.
     close_watchers: Mutex<lock_order::Leaf, Vec<Weak<dyn CloseWatcher>>>,
+    /// The locks of its file, once it was used to lock.
+    locks: OnceLock<Arc<FileLocks>>,
 }
 
 /// Told when a description goes away: epoll sets that watch it. Called with no lock held.
@@ -74,6 +80,13 @@ impl Drop for FileDescription {
             if let Some(watcher) = watcher.upgrade() {
                 watcher.description_closed(self.id);
             }
+        }
+        if let Some(locks) = self.locks.get() {
+            locks.release_description(self.id);
+        }
+        if !self.is_path() {
+            let event = if self.is_writable() { FsEvent::CloseWrite } else { FsEvent::CloseNoWrite };
+            notify_file(self, event);
         }
     }
 }
@@ -97,6 +110,7 @@ impl FileDescription {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             owner: AtomicU64::new(0),
             close_watchers: Mutex::new(Vec::new()),
+            locks: OnceLock::new(),
         })
     }
 
@@ -188,6 +202,31 @@ impl FileDescription {
     /// for who reads its own fdinfo.)
     pub fn position(&self) -> u64 {
         self.offset.try_lock().map_or(0, |offset| *offset)
+    }
+
+    /// The locks of its file, for locking.
+    pub fn locks(&self) -> SysResult<&Arc<FileLocks>> {
+        if let Some(locks) = self.locks.get() {
+            return Ok(locks);
+        }
+        let meta = self.metadata()?;
+        let table = self.path.mount.superblock().locks();
+        let locks = table.of((meta.dev, meta.ino), true).ok_or(Errno::ENOLCK)?;
+        Ok(self.locks.get_or_init(|| locks))
+    }
+
+    /// `owner` is going to wait for `blocker` to unlock this file: `EDEADLK` if that would be for ever.
+    pub fn begin_lock_wait(&self, owner: LockOwner, blocker: LockOwner) -> SysResult<LockWait<'_>> {
+        self.path.mount.superblock().locks().begin_wait(owner, blocker)
+    }
+
+    /// The process with this descriptor table closes it: its POSIX locks on the file go.
+    pub(super) fn release_process_locks(&self, owner: LockOwner) {
+        let Ok(meta) = self.metadata() else { return };
+        if let Some(locks) = self.path.mount.superblock().locks().of((meta.dev, meta.ino), false) {
+            // All of the file; freeing needs no room.
+            let _ = locks.unlock(owner, 0, u64::MAX);
+        }
     }
 
     /// F_SETOWN and F_SETSIG.

@@ -184,6 +184,17 @@ pub trait FileOps: Send + Sync + Any + fmt::Debug {
         Ok(())
     }
 
+    /// Commands of fcntl(2) that only some files know: F_SETPIPE_SZ, F_ADD_SEALS …
+    fn fcntl(
+        &self,
+        _task: &mut CurrentTask,
+        _file: &FileDescription,
+        _command: u32,
+        _arg: u64,
+    ) -> SysResult<u64> {
+        err!(EINVAL)
+    }
+
     /// Extra lines of /proc/PID/fdinfo/N.
     fn fdinfo(&self, _file: &FileDescription) -> String {
         String::new()

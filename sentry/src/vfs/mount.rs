@@ -193,7 +193,7 @@ impl VfsPath {
     }
 
     /// Is it the root of its mount?
-    pub(super) fn is_mount_root(&self) -> bool {
+    pub fn is_mount_root(&self) -> bool {
         Arc::ptr_eq(&self.dentry, &self.mount.root)
     }
 
@@ -207,6 +207,11 @@ impl VfsPath {
             crossed = true;
         }
         (self, crossed)
+    }
+
+    /// The root of what is mounted here last; itself when nothing is.
+    pub fn topmost(self) -> Self {
+        self.cross_down().0
     }
 
     /// The place in the same mount; for a name just looked up.

@@ -106,6 +106,11 @@ impl OpenHow {
         self.flags & CLOEXEC != 0
     }
 
+    /// Is the start a wall, which an absolute path does not leave?
+    pub fn is_scoped(&self) -> bool {
+        self.resolve.intersects(LookupFlags::SCOPED)
+    }
+
     fn has(&self, flag: u32) -> bool {
         self.flags & flag != 0
     }

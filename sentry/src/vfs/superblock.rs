@@ -7,6 +7,7 @@ use ranked_sync::Mutex;
 use super::{
     AccessMask, Dentry, FileSystem, Inode,
     dentry::{Cached, DirGuard},
+    file_locks::LockTable,
 };
 use crate::{Errno, SysError, SysResult, lock_order};
 
@@ -23,6 +24,7 @@ pub struct Superblock {
     ring: Mutex<lock_order::Leaf, Ring>,
     /// `s_vfs_rename_mutex`: directories move one at a time.
     pub(super) rename: Mutex<lock_order::Rename, ()>,
+    locks: LockTable,
 }
 
 /// The dentries that are kept; a hand goes round and drops those not used since it last came by.
@@ -42,11 +44,16 @@ impl Superblock {
             root,
             ring: Mutex::default(),
             rename: Mutex::new(()),
+            locks: LockTable::default(),
         })
     }
 
     pub fn fs(&self) -> &Arc<dyn FileSystem> {
         &self.fs
+    }
+
+    pub(super) fn locks(&self) -> &LockTable {
+        &self.locks
     }
 
     pub fn root(&self) -> &Arc<Dentry> {

@@ -5,6 +5,7 @@ use std::{any::Any, sync::Arc};
 use super::{ShmemFile, TmpfsInode};
 use crate::{
     Errno, SysResult, err,
+    kernel::CurrentTask,
     vfs::{FileDescription, FileOps, IoDst, IoSrc, Mappable, MountFlags, SeekFrom, StatusFlags},
 };
 
@@ -61,6 +62,21 @@ impl FileOps for RegularOps {
         allocate_shmem(&self.file, mode, offset, len)?;
         self.inode.touch_modified();
         Ok(())
+    }
+
+    /// Files with names take no seals.
+    fn fcntl(
+        &self,
+        _task: &mut CurrentTask,
+        _file: &FileDescription,
+        command: u32,
+        _arg: u64,
+    ) -> SysResult<u64> {
+        match command as i32 {
+            libc::F_GET_SEALS => Ok(self.file.seals().into()),
+            libc::F_ADD_SEALS => err!(EPERM),
+            _ => err!(EINVAL),
+        }
     }
 
     fn as_any(&self) -> &dyn Any {

@@ -1,0 +1,221 @@
+//! dup(2), fcntl(2), flock(2).
+
+use super::{
+    install::{install_fd, nofile_limit},
+    record_lock::record_lock,
+};
+use crate::{
+    Errno, SysError, SysResult, err,
+    kernel::CurrentTask,
+    user::{Fd, UserAddr, UserMemory, UserRef},
+    vfs::{FileDescription, StatusFlags, is_owner_or_capable},
+};
+
+const CLOEXEC: u32 = libc::O_CLOEXEC as u32;
+
+pub(super) fn sys_dup(task: &mut CurrentTask, fd: Fd) -> SysResult<Fd> {
+    let file = task.fds().get_any(fd)?;
+    install_fd(task, file, false)
+}
+
+pub(super) fn sys_dup2(task: &mut CurrentTask, old: Fd, new: Fd) -> SysResult<Fd> {
+    if old == new {
+        task.fds().get_any(old)?;
+        return Ok(new);
+    }
+    sys_dup3(task, old, new, 0)
+}
+
+pub(super) fn sys_dup3(task: &mut CurrentTask, old: Fd, new: Fd, flags: u32) -> SysResult<Fd> {
+    if flags & !CLOEXEC != 0 || old == new {
+        return err!(EINVAL);
+    }
+    if u64::try_from(new.0).map_or(true, |new| new >= nofile_limit(task)) {
+        return err!(EBADF);
+    }
+    let file = task.fds().get_any(old)?;
+    if let Some(closed) = task.fds().replace(new, file, flags & CLOEXEC != 0)? {
+        task.close_entry(closed);
+    }
+    Ok(new)
+}
+
+/// Commands that libc has no names for.
+const F_DUPFD_QUERY: i32 = 1027;
+const F_SETOWN_EX: i32 = 15;
+const F_GETOWN_EX: i32 = 16;
+const F_SETSIG: i32 = 10;
+const F_GETSIG: i32 = 11;
+const F_NOTIFY: i32 = 1026;
+
+pub(super) fn sys_fcntl(task: &mut CurrentTask, fd: Fd, command: i32, arg: u64) -> SysResult<u64> {
+    let file = task.fds().get_any(fd)?;
+    match command {
+        libc::F_DUPFD | libc::F_DUPFD_CLOEXEC => {
+            let min = i32::try_from(arg as u32).map_err(|_| Errno::EINVAL)?;
+            let limit = nofile_limit(task);
+            if u64::try_from(min).map_or(true, |min| min >= limit) {
+                return err!(EINVAL);
+            }
+            let cloexec = command == libc::F_DUPFD_CLOEXEC;
+            let new = task.fds().insert(file, cloexec, min, limit)?;
+            return Ok(new.0 as u64);
+        }
+        F_DUPFD_QUERY => {
+            let other = task.fds().get_any(Fd(arg as i32))?;
+            return Ok(u64::from(std::sync::Arc::ptr_eq(&file, &other)));
+        }
+        libc::F_GETFD => return Ok(u64::from(task.fds().entry(fd)?.cloexec)),
+        libc::F_SETFD => {
+            task.fds().set_cloexec(fd, arg & libc::FD_CLOEXEC as u64 != 0)?;
+            return Ok(0);
+        }
+        libc::F_GETFL => return Ok(file.open_flags().into()),
+        _ if file.is_path() => return err!(EBADF),
+        _ => {}
+    }
+    fcntl_opened(task, &file, command, arg)
+}
+
+/// The commands that an O_PATH descriptor does not take.
+fn fcntl_opened(
+    task: &mut CurrentTask,
+    file: &FileDescription,
+    command: i32,
+    arg: u64,
+) -> SysResult<u64> {
+    let (owner, signal) = file.owner();
+    match command {
+        libc::F_SETFL => set_flags(task, file, arg as u32).map(|()| 0),
+        libc::F_GETLK | libc::F_SETLK | libc::F_SETLKW | libc::F_OFD_GETLK
+        | libc::F_OFD_SETLK | libc::F_OFD_SETLKW => {
+            record_lock(task, file, command, UserRef::new(arg)).map(|()| 0)
+        }
+        libc::F_GETOWN => Ok(i64::from(owner) as u64),
+        libc::F_SETOWN => {
+            let owner = arg as i32;
+            if owner == i32::MIN {
+                return err!(EINVAL);
+            }
+            file.set_owner(owner, signal);
+            Ok(0)
+        }
+        F_GETOWN_EX | F_SETOWN_EX => owner_ex(task, file, command, UserRef::new(arg)),
+        F_GETSIG => Ok(signal.into()),
+        F_SETSIG if arg <= 64 => {
+            file.set_owner(owner, arg as u32);
+            Ok(0)
+        }
+        // Nothing here breaks leases, so none are given; no one holds one.
+        libc::F_GETLEASE => Ok(libc::F_UNLCK as u64),
+        libc::F_SETLEASE if arg == libc::F_UNLCK as u64 => err!(EAGAIN),
+        libc::F_SETLEASE | F_NOTIFY => err!(EINVAL),
+        _ => file.ops().fcntl(task, file, command as u32, arg),
+    }
+}
+
+/// `struct f_owner_ex`: a thread (0), process (1) or process group (2). Threads are kept as processes.
+fn owner_ex(
+    task: &CurrentTask,
+    file: &FileDescription,
+    command: i32,
+    arg: UserRef<[i32; 2]>,
+) -> SysResult<u64> {
+    let (owner, signal) = file.owner();
+    if command == F_GETOWN_EX {
+        let answer = if owner < 0 { [2, -owner] } else { [1, owner] };
+        task.mm().write_obj(arg, &answer)?;
+        return Ok(0);
+    }
+    let [kind, pid] = task.mm().read_obj(arg)?;
+    if pid < 0 {
+        return err!(ESRCH);
+    }
+    match kind {
+        0 | 1 => file.set_owner(pid, signal),
+        2 => file.set_owner(-pid, signal),
+        _ => return err!(EINVAL),
+    }
+    Ok(0)
+}
+
+/// F_SETFL.
+fn set_flags(task: &CurrentTask, file: &FileDescription, flags: u32) -> SysResult<()> {
+    let new = StatusFlags::from_bits_truncate(flags);
+    let old = file.flags();
+    let gains = new - old;
+    if gains.contains(StatusFlags::NOATIME)
+        && !is_owner_or_capable(&file.metadata()?, task.cred_ref())
+    {
+        return err!(EPERM);
+    }
+    let settable = new & StatusFlags::SETTABLE;
+    file.ops().set_flags(file, settable.bits())?;
+    file.set_settable_flags(settable);
+    Ok(())
+}
+
+/// Waits for the lock unless told not to; interrupted, it starts again only when a handler lets it.
+pub(super) fn sys_flock(task: &mut CurrentTask, fd: Fd, operation: i32) -> SysResult<()> {
+    let wait = operation & libc::LOCK_NB == 0;
+    let kind = match operation & !libc::LOCK_NB {
+        libc::LOCK_SH => Some(false),
+        libc::LOCK_EX => Some(true),
+        libc::LOCK_UN => None,
+        _ => return err!(EINVAL),
+    };
+    let file = task.file(fd)?;
+    let locks = file.locks()?.clone();
+    if !wait || kind.is_none() {
+        return if locks.flock(file.id(), kind) { Ok(()) } else { Err(SysError::Errno(Errno::EAGAIN)) };
+    }
+    let waker = task.waker().clone();
+    task.block_until(
+        None,
+        |_| locks.queue().register(waker, crate::wait::EventMask::all()),
+        |_| Ok(locks.flock(file.id(), kind).then_some(())),
+    )
+    .map(drop)
+}
+
+/// ioctl(2): what every file understands, and regular files' own; the rest is the file's.
+pub(super) fn sys_ioctl(
+    task: &mut CurrentTask,
+    fd: Fd,
+    request: u32,
+    arg: UserAddr,
+) -> SysResult<u64> {
+    const FIGETBSZ: u32 = 2;
+    let file = task.file(fd)?;
+    let is_regular = file.path().dentry.kind() == Some(crate::vfs::FileType::Regular);
+    match u64::from(request) {
+        libc::FIOCLEX => task.fds().set_cloexec(fd, true)?,
+        libc::FIONCLEX => task.fds().set_cloexec(fd, false)?,
+        libc::FIONBIO => {
+            let on: i32 = task.mm().read_obj(arg.as_ref())?;
+            file.set_flag(StatusFlags::NONBLOCK, on != 0);
+        }
+        libc::FIOASYNC => {
+            let on: i32 = task.mm().read_obj(arg.as_ref())?;
+            file.ops().set_flags(&file, with_async(&file, on != 0))?;
+            file.set_flag(StatusFlags::ASYNC, on != 0);
+        }
+        libc::FIONREAD if is_regular => {
+            let position = *file.offset.lock();
+            let left = file.metadata()?.size as i64 - position as i64;
+            task.mm().write_obj(arg.as_ref(), &(left as i32))?;
+        }
+        _ if request == FIGETBSZ && is_regular => {
+            let size = file.metadata()?.blksize;
+            task.mm().write_obj(arg.as_ref(), &size)?;
+        }
+        _ => return file.ops().ioctl(task, &file, request, arg),
+    }
+    Ok(0)
+}
+
+fn with_async(file: &FileDescription, on: bool) -> u32 {
+    let mut flags = file.flags() & StatusFlags::SETTABLE;
+    flags.set(StatusFlags::ASYNC, on);
+    flags.bits()
+}

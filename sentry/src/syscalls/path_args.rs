@@ -1,0 +1,70 @@
+//! The path arguments of system calls.
+
+use crate::{
+    Errno, SysResult, err,
+    kernel::CurrentTask,
+    user::{Fd, UserCStr, UserMemory},
+    vfs::{LookupFlags, PathCx, VfsPath, resolve},
+};
+
+/// A directory and a path relative to it, as the `…at` calls take them, already copied in.
+#[derive(Debug)]
+pub(super) struct PathArg {
+    pub(super) start: VfsPath,
+    pub(super) path: Vec<u8>,
+}
+
+impl PathArg {
+    /// `EBADF` for a bad `dir`, unless the path is absolute.
+    pub(super) fn read(
+        task: &CurrentTask,
+        cx: &PathCx,
+        dir: Fd,
+        path: UserCStr,
+    ) -> SysResult<Self> {
+        let path = task.mm().read_path(path)?;
+        // Before the directory is looked at, as Linux does.
+        if path.is_empty() {
+            return err!(ENOENT);
+        }
+        let start = task.walk_start(cx, dir, &path)?;
+        Ok(Self { start, path })
+    }
+
+    /// As the second half of a pair for `vfs`.
+    pub(super) fn parts(&self) -> (&VfsPath, &[u8]) {
+        (&self.start, &self.path)
+    }
+}
+
+/// Finds the file that `dir` and `path` name. With [`LookupFlags::EMPTY`] an empty path stands for `dir`
+/// itself, which may then be any file; so does a null `path`.
+pub(super) fn find(
+    task: &CurrentTask,
+    cx: &PathCx,
+    dir: Fd,
+    path: UserCStr,
+    flags: LookupFlags,
+) -> SysResult<VfsPath> {
+    let may_be_empty = flags.contains(LookupFlags::EMPTY);
+    if may_be_empty && path.0.is_null() {
+        return task.dir_path(cx, dir);
+    }
+    let path = task.mm().read_path(path)?;
+    if path.is_empty() {
+        return if may_be_empty { task.dir_path(cx, dir) } else { err!(ENOENT) };
+    }
+    let start = task.walk_start(cx, dir, &path)?;
+    resolve(cx, &start, &path, flags)
+}
+
+/// The `AT_` flags that say how to find a file; `EINVAL` for others than `allowed`.
+pub(super) fn at_flags(flags: u32, allowed: u32) -> SysResult<LookupFlags> {
+    if flags & !allowed != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let mut lookup = LookupFlags::empty();
+    lookup.set(LookupFlags::FOLLOW, flags & libc::AT_SYMLINK_NOFOLLOW as u32 == 0);
+    lookup.set(LookupFlags::EMPTY, flags & libc::AT_EMPTY_PATH as u32 != 0);
+    Ok(lookup)
+}
