@@ -112,9 +112,7 @@ impl Times {
     /// From two `struct timeval`s.
     fn from_timevals(times: [[i64; 2]; 2]) -> SysResult<Self> {
         let update = |[sec, usec]: [i64; 2]| match usec {
-            0..1_000_000 => {
-                Ok(Some(TimeUpdate::To(TimeSpec { sec, nsec: usec as u32 * 1000 })))
-            }
+            0..1_000_000 => Ok(Some(TimeUpdate::To(TimeSpec { sec, nsec: usec as u32 * 1000 }))),
             _ => Err(Errno::EINVAL),
         };
         let [atime, mtime] = times.map(update);

@@ -87,10 +87,12 @@ fn fcntl_opened(
     let (owner, signal) = file.owner();
     match command {
         libc::F_SETFL => set_flags(task, file, arg as u32).map(|()| 0),
-        libc::F_GETLK | libc::F_SETLK | libc::F_SETLKW | libc::F_OFD_GETLK
-        | libc::F_OFD_SETLK | libc::F_OFD_SETLKW => {
-            record_lock(task, file, command, UserRef::new(arg)).map(|()| 0)
-        }
+        libc::F_GETLK
+        | libc::F_SETLK
+        | libc::F_SETLKW
+        | libc::F_OFD_GETLK
+        | libc::F_OFD_SETLK
+        | libc::F_OFD_SETLKW => record_lock(task, file, command, UserRef::new(arg)).map(|()| 0),
         libc::F_GETOWN => Ok(i64::from(owner) as u64),
         libc::F_SETOWN => {
             let owner = arg as i32;
@@ -167,7 +169,11 @@ pub(super) fn sys_flock(task: &mut CurrentTask, fd: Fd, operation: i32) -> SysRe
     let file = task.file(fd)?;
     let locks = file.locks()?.clone();
     if !wait || kind.is_none() {
-        return if locks.flock(file.id(), kind) { Ok(()) } else { Err(SysError::Errno(Errno::EAGAIN)) };
+        return if locks.flock(file.id(), kind) {
+            Ok(())
+        } else {
+            Err(SysError::Errno(Errno::EAGAIN))
+        };
     }
     let waker = task.waker().clone();
     task.block_until(

@@ -8,8 +8,9 @@ use crate::{
     kernel::{Capability, CurrentTask},
     user::{Fd, UserAddr, UserCStr, UserMemory},
     vfs::{
-        AccessMask, DirEntry, FileType, LookupFlags, VfsPath,
-        mkdir, notify::{FsEvent, notify_file}, path_name, rmdir,
+        AccessMask, DirEntry, FileType, LookupFlags, VfsPath, mkdir,
+        notify::{FsEvent, notify_file},
+        path_name, rmdir,
     },
 };
 

@@ -62,7 +62,9 @@ pub(super) fn sys_sync_file_range(
     }
     range(offset, len)?;
     match kind_of(&file) {
-        Some(FileType::Regular | FileType::BlockDevice | FileType::Directory | FileType::Symlink) => {}
+        Some(
+            FileType::Regular | FileType::BlockDevice | FileType::Directory | FileType::Symlink,
+        ) => {}
         _ => return err!(ESPIPE),
     }
     if flags == 0 { Ok(()) } else { file.ops().sync(&file, true) }
@@ -258,7 +260,11 @@ fn copy(
         let Some(piece) = buffer.get_mut(..piece) else { break };
         let step = input.ops().read(input, from + at, &mut IoDst::kernel(piece)).and_then(|n| {
             let bytes = piece.get(..n).unwrap_or_default();
-            if n == 0 { Ok(0) } else { output.ops().write(output, to + at, &mut IoSrc::kernel(bytes)) }
+            if n == 0 {
+                Ok(0)
+            } else {
+                output.ops().write(output, to + at, &mut IoSrc::kernel(bytes))
+            }
         });
         match step {
             Ok(0) => break,

@@ -2,7 +2,11 @@
 
 use linux_abi::{SigInfo, Signal};
 
-use crate::{SysResult, err, kernel::CurrentTask, vfs::{FileDescription, FileType}};
+use crate::{
+    SysResult, err,
+    kernel::CurrentTask,
+    vfs::{FileDescription, FileType},
+};
 
 /// What one read or write transfers at most (`MAX_RW_COUNT`).
 pub(super) const MAX_RW_COUNT: usize = 0x7fff_f000;
@@ -15,7 +19,12 @@ fn file_size_limit(task: &CurrentTask) -> u64 {
 /// SIGPIPE for the thread that wrote.
 pub(super) fn broken_pipe(task: &CurrentTask) {
     // A full queue cannot hold it: it is no real-time signal.
-    let _ = task.task().send_signal(SigInfo::from_user(Signal::PIPE, 0, task.pid(), task.cred_ref().uid));
+    let _ = task.task().send_signal(SigInfo::from_user(
+        Signal::PIPE,
+        0,
+        task.pid(),
+        task.cred_ref().uid,
+    ));
 }
 
 /// SIGXFSZ.

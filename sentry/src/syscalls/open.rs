@@ -17,7 +17,8 @@ const OPEN_HOW_SIZE: usize = size_of::<UserOpenHow>();
 fn do_open(task: &mut CurrentTask, dir: Fd, path: UserCStr, how: &OpenHow) -> SysResult<Fd> {
     let path = task.mm().read_path(path)?;
     let cx = task.path_cx();
-    let start = if how.is_scoped() { task.dir_path(&cx, dir)? } else { task.walk_start(&cx, dir, &path)? };
+    let start =
+        if how.is_scoped() { task.dir_path(&cx, dir)? } else { task.walk_start(&cx, dir, &path)? };
     let file = open(&cx, &start, &path, how)?;
     drop(cx);
     if !file.is_path() {

@@ -206,7 +206,8 @@ fn write_seekable(
     src: &mut IoSrc<'_>,
 ) -> SysResult<usize> {
     let open_for_append = file.flags().contains(StatusFlags::APPEND);
-    let append = (open_for_append && !flags.contains(IoFlags::NOAPPEND)) || flags.contains(IoFlags::APPEND);
+    let append =
+        (open_for_append && !flags.contains(IoFlags::NOAPPEND)) || flags.contains(IoFlags::APPEND);
     let mut write_at = |offset: Option<u64>| -> SysResult<(u64, usize)> {
         let start = match offset {
             Some(offset) => offset,
@@ -376,7 +377,12 @@ pub(super) fn sys_pwritev2(
     do_write(task, &file, &iovecs, at, io_flags(flags)?)
 }
 
-pub(super) fn sys_lseek(task: &mut CurrentTask, fd: Fd, offset: i64, whence: u32) -> SysResult<u64> {
+pub(super) fn sys_lseek(
+    task: &mut CurrentTask,
+    fd: Fd,
+    offset: i64,
+    whence: u32,
+) -> SysResult<u64> {
     let file = task.file(fd)?;
     let absolute = u64::try_from(offset);
     let to = match whence as i32 {

@@ -38,7 +38,11 @@ fn to_stat(meta: &Metadata) -> Stat {
     }
 }
 
-pub(super) fn sys_stat(task: &mut CurrentTask, path: UserCStr, out: UserRef<Stat>) -> SysResult<()> {
+pub(super) fn sys_stat(
+    task: &mut CurrentTask,
+    path: UserCStr,
+    out: UserRef<Stat>,
+) -> SysResult<()> {
     sys_newfstatat(task, Fd::CWD, path, out, 0)
 }
 

@@ -30,7 +30,12 @@ pub fn chmod(path: &VfsPath, cred: &Credentials, mode: u32) -> SysResult<()> {
 }
 
 /// chown(2); `None` leaves one alone.
-pub fn chown(path: &VfsPath, cred: &Credentials, uid: Option<u32>, gid: Option<u32>) -> SysResult<()> {
+pub fn chown(
+    path: &VfsPath,
+    cred: &Credentials,
+    uid: Option<u32>,
+    gid: Option<u32>,
+) -> SysResult<()> {
     want_write(&path.mount)?;
     let meta = path.inode().metadata()?;
     let owner = cred.fsuid == meta.uid;

@@ -85,7 +85,8 @@ impl Drop for FileDescription {
             locks.release_description(self.id);
         }
         if !self.is_path() {
-            let event = if self.is_writable() { FsEvent::CloseWrite } else { FsEvent::CloseNoWrite };
+            let event =
+                if self.is_writable() { FsEvent::CloseWrite } else { FsEvent::CloseNoWrite };
             notify_file(self, event);
         }
     }

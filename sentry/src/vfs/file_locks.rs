@@ -87,7 +87,9 @@ impl FileLocks {
             let before = state.records.clone();
             state.cut(&wanted);
             state.add(wanted);
-            before.iter().any(|lock| lock.owner == wanted.owner && lock.exclusive && !wanted.exclusive)
+            before
+                .iter()
+                .any(|lock| lock.owner == wanted.owner && lock.exclusive && !wanted.exclusive)
         };
         if shrunk {
             self.wake();
@@ -232,7 +234,11 @@ impl LockTable {
     }
 
     /// `owner` is going to wait for `blocker`: `EDEADLK` if that waits, however indirectly, for `owner`.
-    pub(super) fn begin_wait(&self, owner: LockOwner, blocker: LockOwner) -> SysResult<LockWait<'_>> {
+    pub(super) fn begin_wait(
+        &self,
+        owner: LockOwner,
+        blocker: LockOwner,
+    ) -> SysResult<LockWait<'_>> {
         let mut waits = self.waits.lock();
         let mut at = blocker;
         for _ in 0..CHAIN_MAX {
