@@ -93,8 +93,8 @@ impl Sandbox {
         let fs = FsContext::new(&namespace, config.umask);
         let cred = init::credentials(&config);
         enter_cwd(&fs, &cred, &config)?;
-        let streams = stdio::open(&kernel, self.stdio, &config, &cred)?;
         let cx = PathCx { fs: fs.state(), cred: cred.clone() };
+        let streams = stdio::open(&kernel, &cx, self.stdio, &config, &cred)?;
         let path = init::find_program(&cx, &config)?;
         let command =
             String::from_utf8_lossy(config.argv.first().map_or(b"", Vec::as_slice)).into_owned();

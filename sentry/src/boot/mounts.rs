@@ -9,6 +9,7 @@ use crate::{
     Errno, SysResult,
     fs::{
         dev,
+        devpts::Devpts,
         gofer::GoferFs,
         overlay::OverlayFs,
         tmpfs::{Tmpfs, TmpfsOptions},
@@ -50,6 +51,8 @@ pub(super) fn build(
     if let Err(error) = dev::populate(&*dev_root) {
         return Err(BootError::Mount { at: "/dev".to_owned(), errno: error.errno() });
     }
+    let noexec = MountFlags::NOSUID | MountFlags::NOEXEC;
+    step("/dev/pts", mount(Devpts::new(kernel), b"/dev/pts", noexec, b"devpts"))?;
     let tmpfs = || Tmpfs::new(kernel.memory().clone(), options(0o1777));
     step("/dev/shm", mount(tmpfs(), b"/dev/shm", nosuid, b"tmpfs"))?;
     step("/tmp", mount(tmpfs(), b"/tmp", nosuid, b"tmpfs"))?;

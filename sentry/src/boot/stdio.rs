@@ -18,9 +18,9 @@ use crate::{
     fs::host_file::HostFile,
     kernel::{
         ControllingTty, Credentials, Kernel,
-        tty::{self, TtyTable},
+        tty,
     },
-    vfs::{self, FdTable, FileDescription, PathCx},
+    vfs::{self, FdTable, FileDescription, OpenHow, PathCx},
     wait::{EventMask, Notify},
 };
 
@@ -58,18 +58,98 @@ fn window(rows: u16, columns: u16) -> WindowSize {
 /// Opens descriptors 0 to 2.
 pub(super) fn open(
     kernel: &Arc<Kernel>,
+    cx: &PathCx,
     host: [OwnedFd; 3],
     config: &Config,
     cred: &Arc<Credentials>,
 ) -> Result<Streams, BootError> {
     let fds = FdTable::new();
     let failed = |number| move |errno| BootError::Stdio { number, errno };
+    let mut console = None;
+    let mut tty_file = None;
+    if let Some(terminal) = &config.terminal {
+        let (made, file) = open_console(kernel, cx, &host, terminal, cred)
+            .map_err(|error| BootError::Stdio { number: 0, errno: error.errno() })?;
+        console = Some(made);
+        tty_file = Some(file);
+    }
+    let is_tty = config.terminal.map_or([false; 3], |terminal| terminal.streams);
     for (number, fd) in host.into_iter().enumerate() {
         if !config.stdio_open.get(number).copied().unwrap_or(false) {
             continue;
         }
-        let file = HostFile::describe(kernel, fd, None, cred.clone()).map_err(failed(number))?;
+        let file = match &tty_file {
+            Some(file) if is_tty.get(number).copied().unwrap_or(false) => file.clone(),
+            _ => HostFile::describe(kernel, fd, None, cred.clone()).map_err(failed(number))?,
+        };
         fds.replace(crate::user::Fd(number as i32), file, false).map_err(failed(number))?;
     }
-    Ok(Streams { fds, console: None, controlling: None })
+    let controlling = console.as_ref().map(|console| console.0.tty().clone() as Arc<dyn ControllingTty>);
+    Ok(Streams { fds, console, controlling })
+}
+
+fn open_console(
+    kernel: &Arc<Kernel>,
+    cx: &PathCx,
+    host: &[OwnedFd; 3],
+    terminal: &Terminal,
+    cred: &Arc<Credentials>,
+) -> SysResult<(Console, Arc<FileDescription>)> {
+    let stream = |wanted: [usize; 3]| {
+        let is_tty = |at: &usize| terminal.streams.get(*at).copied().unwrap_or(false);
+        wanted.into_iter().find(is_tty).and_then(|at| host.get(at))
+    };
+    let output = stream([1, 2, 0]).ok_or(Errno::ENXIO)?.try_clone().map_err(Errno::from)?;
+    let mut output = File::from(output);
+    let sink = Box::new(move |bytes: &[u8]| {
+        // A user's terminal that went away ends the launcher, and with it everything.
+        let _ = output.write_all(bytes);
+    });
+    let owner = (cred.euid, cred.egid);
+    let window = window(terminal.rows, terminal.columns);
+    let console = tty::Console::new(&kernel.ttys, owner, window, sink)?;
+    if terminal.foreground && terminal.streams[0] {
+        let input = File::from(host[0].try_clone().map_err(Errno::from)?);
+        type_in(console.clone(), input)?;
+    }
+    let path = format!("/dev/pts/{}", console.tty().number());
+    let flags = (libc::O_RDWR | libc::O_NOCTTY) as u32;
+    let file = vfs::open(cx, cx.root(), path.as_bytes(), &OpenHow::open(flags, 0)?)?;
+    Ok((Console(console), file))
+}
+
+/// Wakes the typing thread when there is room again.
+#[derive(Debug, Default)]
+struct Room(Parker);
+
+impl Notify for Room {
+    fn notify(&self, _events: EventMask) {
+        self.0.unpark();
+    }
+}
+
+/// A thread that passes on what the user types.
+fn type_in(console: Arc<tty::Console>, mut input: File) -> SysResult<()> {
+    let work = move || {
+        let room = Arc::new(Room::default());
+        let _registration = console.on_room(room.clone());
+        let mut buffer = [0; 4096];
+        while let Ok(n @ 1..) = input.read(&mut buffer) {
+            let mut rest = buffer.get(..n).unwrap_or_default();
+            while !rest.is_empty() {
+                let taken = console.input(rest);
+                rest = rest.get(taken..).unwrap_or_default();
+                if taken == 0 {
+                    room.0.park(None);
+                }
+            }
+        }
+        console.hang_up();
+    };
+    std::thread::Builder::new()
+        .name("console input".to_owned())
+        .stack_size(128 << 10)
+        .spawn(work)
+        .map(drop)
+        .map_err(|_| Errno::EAGAIN.into())
 }

@@ -20,16 +20,17 @@ pub struct Console {
 }
 
 impl Console {
-    /// A new terminal in `table` (its first gets number 0), which prints to `sink` from a thread of its own.
+    /// A new terminal in `table` (its first gets number 0), the node `owner`'s, which prints to `sink` from a thread of its own.
     ///
     /// # Errors
     /// `ENOSPC` when there are too many terminals, `EAGAIN` when the host has no thread left.
     pub fn new(
         table: &Arc<TtyTable>,
+        owner: (u32, u32),
         window: WindowSize,
         sink: ConsoleSink,
     ) -> SysResult<Arc<Self>> {
-        let tty = table.create()?;
+        let tty = table.create_for(owner)?;
         tty.change(|state| {
             state.locked = false;
             state.window = window;

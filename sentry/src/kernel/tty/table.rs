@@ -23,10 +23,15 @@ impl TtyTable {
 
     /// A new terminal under the lowest free number, its node the caller's.
     pub(super) fn create(&self) -> SysResult<Arc<Tty>> {
-        let (uid, gid) = crate::kernel::served().map_or((0, 0), |task| {
+        let owner = crate::kernel::served().map_or((0, 0), |task| {
             let cred = task.cred();
             (cred.fsuid, cred.fsgid)
         });
+        self.create_for(owner)
+    }
+
+    /// As [`Self::create`], its node that user's and group's.
+    pub(super) fn create_for(&self, (uid, gid): (u32, u32)) -> SysResult<Arc<Tty>> {
         let mut entries = self.entries.lock();
         if entries.len() >= MAX_TTYS {
             return Err(Errno::ENOSPC.into());
