@@ -16,10 +16,7 @@ use super::{BootError, Config, Terminal};
 use crate::{
     Errno, SysResult,
     fs::host_file::HostFile,
-    kernel::{
-        ControllingTty, Credentials, Kernel,
-        tty,
-    },
+    kernel::{ControllingTty, Credentials, Kernel, tty},
     vfs::{self, FdTable, FileDescription, OpenHow, PathCx},
     wait::{EventMask, Notify},
 };
@@ -84,7 +81,8 @@ pub(super) fn open(
         };
         fds.replace(crate::user::Fd(number as i32), file, false).map_err(failed(number))?;
     }
-    let controlling = console.as_ref().map(|console| console.0.tty().clone() as Arc<dyn ControllingTty>);
+    let controlling =
+        console.as_ref().map(|console| console.0.tty().clone() as Arc<dyn ControllingTty>);
     Ok(Streams { fds, console, controlling })
 }
 
