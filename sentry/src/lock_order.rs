@@ -57,6 +57,8 @@ lock_order! {
     Inotify,
     /// AF_UNIX name tables, TCP/UDP port tables.
     SocketNames,
+    /// One reader of a stream socket at a time.
+    SocketRead,
     /// A socket's state.
     Socket,
     /// The peer of a socket whose state is held.

@@ -11,6 +11,7 @@ mod errno;
 pub mod event;
 pub mod process;
 pub mod signal;
+pub mod socket;
 pub mod stat;
 pub mod termios;
 pub mod time;

@@ -98,6 +98,11 @@ impl AnonInode {
         let attributes = Mutex::new(InodeAttributes::new(mode, cred));
         Arc::new(Self { attributes })
     }
+
+    /// Its inode number.
+    pub fn number(&self) -> u64 {
+        self.attributes.lock().metadata().ino
+    }
 }
 
 impl Inode for AnonInode {

@@ -252,6 +252,9 @@ impl CurrentTask {
             Err(error) if error.is_again() && !file.is_nonblocking() => {}
             result => return result,
         }
+        let limit = file.ops().wait_limit(events);
+        let deadline =
+            deadline.or_else(|| limit.map(|ns| self.task.kernel.clocks.monotonic().after(ns)));
         let waker = self.waker().clone();
         let done = self.block_until(
             deadline,
@@ -264,7 +267,14 @@ impl CurrentTask {
                 Err(error) if error.is_again() => Ok(None),
                 result => result.map(Some),
             },
-        )?;
+        );
+        let done = match done {
+            // With a timeout of the socket's own it does not start again (signal(7)).
+            Err(SysError::Restart(_)) if limit.is_some() => {
+                return Err(SysError::Errno(crate::Errno::EINTR));
+            }
+            done => done?,
+        };
         done.ok_or(SysError::Errno(crate::Errno::EAGAIN))
     }
 }

@@ -17,6 +17,7 @@ use crate::{
     SysResult,
     fs::host_file::HostPoller,
     lock_order,
+    socket::unix::UnixNamespace,
     syscalls::{Entry, Outcome},
     time::{Clocks, TimerQueue},
 };
@@ -46,6 +47,8 @@ pub struct Kernel {
     pub host_poller: Arc<HostPoller>,
     /// Its pseudo-terminals.
     pub ttys: Arc<TtyTable>,
+    /// Names of unix sockets, and files in their messages.
+    pub unix: UnixNamespace,
 }
 
 impl Kernel {
@@ -65,6 +68,7 @@ impl Kernel {
             unknown_calls: Mutex::default(),
             epoll_nesting: Mutex::new(()),
             host_poller: HostPoller::new(),
+            unix: UnixNamespace::default(),
         })
     }
 

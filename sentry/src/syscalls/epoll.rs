@@ -1,6 +1,6 @@
 //! epoll_create(2), epoll_ctl(2), epoll_wait(2).
 
-use linux_abi::event::EpollEvent;
+use linux_abi::{SigSet, event::EpollEvent};
 use zerocopy::IntoBytes;
 
 use super::{install::install_fd, timeout::Timeout, wait_mask::set_wait_mask};
@@ -135,14 +135,12 @@ pub(super) fn sys_epoll_pwait(
     events: UserRef<EpollEvent>,
     max: i32,
     timeout_ms: i32,
-    mask: UserRef<u64>,
+    mask: UserRef<SigSet>,
     mask_size: usize,
 ) -> SysResult<usize> {
     let timeout = Timeout::from_ms(task, timeout_ms);
-    let swapped = set_wait_mask(task, mask, mask_size)?;
-    let result = do_epoll_wait(task, epfd, events, max, timeout);
-    swapped.finish(task, result == err!(EINTR));
-    result
+    set_wait_mask(task, mask, mask_size)?;
+    do_epoll_wait(task, epfd, events, max, timeout)
 }
 
 pub(super) fn sys_epoll_pwait2(
@@ -151,12 +149,10 @@ pub(super) fn sys_epoll_pwait2(
     events: UserRef<EpollEvent>,
     max: i32,
     timeout_at: UserRef<[i64; 2]>,
-    mask: UserRef<u64>,
+    mask: UserRef<SigSet>,
     mask_size: usize,
 ) -> SysResult<usize> {
     let timeout = Timeout::from_timespec(task, timeout_at)?;
-    let swapped = set_wait_mask(task, mask, mask_size)?;
-    let result = do_epoll_wait(task, epfd, events, max, timeout);
-    swapped.finish(task, result == err!(EINTR));
-    result
+    set_wait_mask(task, mask, mask_size)?;
+    do_epoll_wait(task, epfd, events, max, timeout)
 }

@@ -1,6 +1,8 @@
-//! New descriptors for new files.
+//! New descriptors for new files, and what the calls on pipes and sockets share.
 
 use std::sync::Arc;
+
+use linux_abi::{SigInfo, Signal};
 
 use crate::{SysResult, kernel::CurrentTask, user::Fd, vfs::FileDescription};
 
@@ -16,4 +18,11 @@ pub(super) fn install_fd(
 /// The soft RLIMIT_NOFILE.
 pub(super) fn nofile_limit(task: &CurrentTask) -> u64 {
     task.rlimit(libc::RLIMIT_NOFILE).0
+}
+
+/// What writing to a pipe or socket without a reader does besides `EPIPE`.
+pub(super) fn send_sigpipe(task: &CurrentTask) {
+    let info = SigInfo::from_user(Signal::PIPE, libc::SI_USER, task.pid(), task.cred_ref().uid);
+    // It is sent to oneself, and not queued: it cannot fail.
+    let _ = task.task().send_signal(info);
 }

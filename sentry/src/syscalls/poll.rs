@@ -2,15 +2,11 @@
 
 use std::sync::Arc;
 
-use linux_abi::event::PollFd;
+use linux_abi::{SigSet, event::PollFd};
 use smallvec::SmallVec;
 use zerocopy::{FromZeros, IntoBytes};
 
-use super::{
-    install::nofile_limit,
-    timeout::Timeout,
-    wait_mask::{WaitMask, set_wait_mask},
-};
+use super::{install::nofile_limit, timeout::Timeout, wait_mask::set_wait_mask};
 use crate::{
     Errno, Restart, SysError, SysResult, err,
     kernel::CurrentTask,
@@ -138,8 +134,11 @@ fn poll_until(
     count: u32,
     timeout: Timeout,
 ) -> SysResult<usize> {
-    let result = do_poll(task, fds, count, timeout);
-    super::wait_mask::restart_with(task, result, move |task| poll_until(task, fds, count, timeout))
+    match do_poll(task, fds, count, timeout) {
+        Err(SysError::Restart(_)) => Err(task
+            .set_restart_block(move |task| poll_until(task, fds, count, timeout).map(Into::into))),
+        result => result,
+    }
 }
 
 pub(super) fn sys_ppoll(
@@ -147,24 +146,18 @@ pub(super) fn sys_ppoll(
     fds: UserRef<PollFd>,
     count: u32,
     timeout_at: UserRef<[i64; 2]>,
-    mask: UserRef<u64>,
+    mask: UserRef<SigSet>,
     mask_size: usize,
 ) -> SysResult<usize> {
     let timeout = Timeout::from_timespec(task, timeout_at)?;
-    let swapped = set_wait_mask(task, mask, mask_size)?;
+    set_wait_mask(task, mask, mask_size)?;
     let result = do_poll(task, fds, count, timeout);
-    finish_timed(task, swapped, result, timeout.write_timespec(task, timeout_at))
+    finish_timed(result, timeout.write_timespec(task, timeout_at))
 }
 
-/// Gives the signal mask back, unless a signal is to be delivered with it, and turns a restart
-/// into `EINTR` when the time left could not be written for it.
-pub(super) fn finish_timed(
-    task: &mut CurrentTask,
-    swapped: WaitMask,
-    result: SysResult<usize>,
-    wrote_time: bool,
-) -> SysResult<usize> {
-    swapped.finish(task, matches!(result, Err(SysError::Restart(_))));
+/// A call that would start again, with the time left for its timeout, cannot when that time could
+/// not be written.
+pub(super) fn finish_timed(result: SysResult<usize>, wrote_time: bool) -> SysResult<usize> {
     match result {
         Err(SysError::Restart(_)) if !wrote_time => err!(EINTR),
         result => result,

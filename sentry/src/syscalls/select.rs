@@ -6,7 +6,7 @@ use super::{
     wait_mask::set_wait_mask,
 };
 use crate::{
-    Errno, SysResult, err,
+    Errno, SysResult,
     kernel::CurrentTask,
     user::{Fd, UserAddr, UserMemory, UserRef},
     wait::EventMask,
@@ -104,14 +104,7 @@ pub(super) fn sys_select(
 ) -> SysResult<usize> {
     let timeout = Timeout::from_timeval(task, timeout_at)?;
     let result = do_select(task, count, [read, write, except], timeout);
-    match result {
-        Err(crate::SysError::Restart(_)) if !timeout.write_timeval(task, timeout_at) => err!(EINTR),
-        Err(error) => Err(error),
-        Ok(count) => {
-            timeout.write_timeval(task, timeout_at);
-            Ok(count)
-        }
-    }
+    finish_timed(result, timeout.write_timeval(task, timeout_at))
 }
 
 /// The sixth argument points to the mask's address and size.
@@ -129,7 +122,7 @@ pub(super) fn sys_pselect6(
         None => [0, 0],
     };
     let timeout = Timeout::from_timespec(task, timeout_at)?;
-    let swapped = set_wait_mask(task, UserRef::new(mask), size as usize)?;
+    set_wait_mask(task, UserRef::new(mask), size as usize)?;
     let result = do_select(task, count, [read, write, except], timeout);
-    finish_timed(task, swapped, result, timeout.write_timespec(task, timeout_at))
+    finish_timed(result, timeout.write_timespec(task, timeout_at))
 }

@@ -88,6 +88,12 @@ pub trait FileOps: Send + Sync + Any + fmt::Debug {
         self.write(file, end, src).map(|n| (end, n))
     }
 
+    /// The longest time, in nanoseconds, that a read or write which waits for `events` may wait
+    /// (SO_RCVTIMEO, SO_SNDTIMEO). Asked by `CurrentTask::block_on_file`.
+    fn wait_limit(&self, _events: EventMask) -> Option<u64> {
+        None
+    }
+
     /// Does a blocking write go on until all bytes are written (pipes, stream sockets, ttys)? The
     /// write handlers then call `write` again after a short count, waiting as needed.
     fn writes_all(&self) -> bool {
