@@ -621,3 +621,32 @@ fn no_descriptors_left_is_an_error() {
     again.registers().unwrap().rax = 5;
     assert_eq!(next_syscall(&mut *again).0, 5);
 }
+
+/// A fork bomb's worth of guest processes: they come and go, and nothing is left behind.
+#[test]
+#[ignore = "heavy"]
+fn a_thousand_spaces_leave_nothing_behind() {
+    let Some(host) = Host::new(PlatformKind::Systrap) else { return };
+    let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    let mut before = 0;
+    for round in 0..3 {
+        let start = Instant::now();
+        let mut guests = Vec::new();
+        for n in 0..1000 {
+            let guest = host.guest(LOOP);
+            let mut context = guest.context(0);
+            context.registers().unwrap().rax = 1000 + n;
+            assert_eq!(next_syscall(&mut *context).0, 1000 + n);
+            guests.push((guest, context));
+        }
+        let made = start.elapsed();
+        drop(guests);
+        // The reaper closes the last descriptors.
+        thread::sleep(Duration::from_millis(500));
+        eprintln!("round {round}: made in {made:?}, all in {:?}", start.elapsed());
+        if round == 0 {
+            before = descriptors();
+        }
+    }
+    assert!(descriptors() <= before + 3, "{} then {}", before, descriptors());
+}
