@@ -3,7 +3,7 @@
 #![forbid(unsafe_code)]
 
 use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, Stdio};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ impl Oracle {
 }
 
 fn run(command: &mut Command, case: &Case) -> Outcome {
-    match process::run(command.arg(&case.argument), LIMIT) {
+    match process::run(command.arg(&case.argument).stdin(Stdio::null()), LIMIT) {
         Err(error) => Outcome::Failed(format!("cannot run: {error}")),
         Ok(finished) => match finished.code() {
             Some(0) => Outcome::Passed,

@@ -7,3 +7,4 @@ pub mod expectations;
 pub mod lazaret;
 pub mod process;
 pub mod programs;
+pub mod scratch;

@@ -43,13 +43,24 @@ impl Finished {
 /// Output beyond this is read, so that the command goes on, and dropped.
 const OUTPUT_LIMIT: usize = 4 << 20;
 
-/// Runs `command` in a process group of its own, with an empty standard input
-/// unless it has one, and kills the group once the command has ended or `limit`
+/// Runs `command` in a process group of its own and kills the group once the command has ended or `limit`
 /// has passed.
 ///
 /// # Errors
 /// When the command cannot be started or waited for.
 pub fn run(command: &mut Command, limit: Duration) -> io::Result<Finished> {
+    run_and_look(command, limit, || ())
+}
+
+/// As [`run`]; calls `look` when the command has ended, before its group is killed.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_and_look(
+    command: &mut Command,
+    limit: Duration,
+    look: impl FnOnce(),
+) -> io::Result<Finished> {
     let start = Instant::now();
     let mut child =
         command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
@@ -67,6 +78,9 @@ pub fn run(command: &mut Command, limit: Duration) -> io::Result<Finished> {
         pause = (pause * 2).min(Duration::from_millis(20));
     };
     let took = start.elapsed();
+    if status.is_some() {
+        look();
+    }
     if let Some(group) = i32::try_from(child.id()).ok().and_then(Pid::from_raw) {
         // Usually there is nobody left and this fails.
         let _ = kill_process_group(group, Signal::KILL);

@@ -1,0 +1,183 @@
+//! The `lazaret` command given bad input, closed streams and signals: exit
+//! status, one clear line, and no process left behind.
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+
+use libtest_mimic::{Failed, Trial};
+use tests::lazaret;
+use tests::process::{self, Finished};
+use tests::scratch::Scratch;
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// How long the processes of a sandbox may take to vanish.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// A variable that marks all processes of one test, whose value is its own.
+const MARK: &str = "LAZARET_TEST_MARK";
+
+/// One shell command, in which `$LAZARET` is the binary.
+struct Case {
+    name: &'static str,
+    script: &'static str,
+    /// The exit status.
+    code: i32,
+    /// What the first line of standard error says; empty if it is to be empty.
+    says: &'static str,
+}
+
+const fn case(name: &'static str, script: &'static str, code: i32, says: &'static str) -> Case {
+    Case { name, script, code, says }
+}
+
+const CASES: &[Case] = &[
+    // Exit statuses.
+    case("exit_status_is_passed_on", "$LAZARET run -- sh -c 'exit 42'", 42, ""),
+    case("success_is_silent", "$LAZARET run -- true", 0, ""),
+    case("death_by_sigterm_is_143", "$LAZARET run -- sh -c 'kill -TERM $$'", 143, ""),
+    case("death_by_sigkill_is_137", "$LAZARET run -- sh -c 'kill -KILL $$'", 137, ""),
+    case("death_by_sigsegv_is_139", "$LAZARET run -- sh -c 'kill -SEGV $$'", 139, ""),
+    case("time_limit_is_124", "$LAZARET run --time-limit 0.3 -- sleep 60", 124, "time"),
+    // Bad command lines.
+    case("unknown_option_is_125", "$LAZARET run --nope -- true", 125, "--nope"),
+    case("unknown_subcommand_is_125", "$LAZARET fly", 125, "fly"),
+    case("missing_command_is_125", "$LAZARET run", 125, "required"),
+    case("unknown_platform_is_125", "$LAZARET run --platform abacus -- true", 125, "abacus"),
+    case("bad_time_limit_is_125", "$LAZARET run --time-limit soon -- true", 125, "soon"),
+    case("missing_cwd_is_125", "$LAZARET run --cwd /missing-dir -- true", 125, "/missing-dir"),
+    case("cwd_that_is_a_file_is_125", "$LAZARET run --cwd /etc/passwd -- true", 125, "/etc/passwd"),
+    case("missing_bind_source_is_125", "$LAZARET run --bind /missing-src -- true", 125, "/missing-src"),
+    case("missing_rootfs_is_125", "$LAZARET run --rootfs /missing-root -- true", 125, "/missing-root"),
+    case("rootfs_that_is_a_file_is_125", "$LAZARET run --rootfs ./file -- true", 125, "file"),
+    case("bad_user_is_125", "$LAZARET run --user no:body -- true", 125, "no:body"),
+    // Commands that cannot be run.
+    case("command_not_found_is_127", "$LAZARET run -- missing-command", 127, "missing-command"),
+    case("path_not_found_is_127", "$LAZARET run -- /missing/command", 127, "/missing/command"),
+    case("empty_command_is_127", "$LAZARET run -- ''", 127, "not found"),
+    case("not_executable_is_126", "$LAZARET run -- ./file", 126, "file"),
+    case("directory_is_126", "$LAZARET run -- /etc", 126, "/etc"),
+    case("empty_program_is_126", "$LAZARET run -- ./empty", 126, "empty"),
+    case("truncated_elf_is_126", "$LAZARET run -- ./truncated", 126, "truncated"),
+    case("corrupt_elf_is_126", "$LAZARET run -- ./corrupt", 126, "corrupt"),
+    case("missing_interpreter_is_127", "$LAZARET run -- ./script", 127, "script"),
+    // Odd surroundings.
+    case("closed_stdin", "$LAZARET run -- true <&-", 0, ""),
+    case("closed_stdin_is_closed_or_empty_inside", "$LAZARET run -- cat <&- >/dev/null 2>&1; exit 0", 0, ""),
+    case("closed_stdout", "$LAZARET run -- true >&-", 0, ""),
+    case("all_streams_closed", "$LAZARET run -- true <&- >&- 2>&-", 0, ""),
+    case("reader_of_stdout_dies", "{ $LAZARET run -- yes; echo $? > code; } | head -1 > /dev/null; exit $(cat code)", 141, ""),
+    case("stdin_is_passed_on", "seq 1 100000 | $LAZARET run -- wc -l | grep -qx 100000", 0, ""),
+    case("large_output_is_complete", "test $($LAZARET run -- seq 1 200000 | wc -l) = 200000", 0, ""),
+    case("stderr_stays_apart", "$LAZARET run -- sh -c 'echo out; echo err >&2' 2>/dev/null | grep -qx out", 0, ""),
+    case("many_arguments_arrive", "test $($LAZARET run -- sh -c 'echo $#' x $(seq 1 20000)) = 20000", 0, ""),
+    case("working_directory_is_kept", "test $($LAZARET run -- cat file) = text", 0, ""),
+    case("changes_stay_inside", "$LAZARET run -- sh -c 'echo new > made; rm file'; test ! -e made -a -e file", 0, ""),
+    case("bind_changes_the_host", "$LAZARET run --bind . -- sh -c 'echo new > made'; grep -qx new made", 0, ""),
+    case("ro_bind_is_read_only", "$LAZARET run --ro-bind . -- sh -c 'echo new > made' 2>/dev/null; test ! -e made", 0, ""),
+    case("tmpfs_is_empty", "test -z \"$($LAZARET run --tmpfs /etc -- ls -A /etc)\"", 0, ""),
+    case("environment_options", "$LAZARET run --clearenv -e A=1 -- /usr/bin/env | grep -qx A=1", 0, ""),
+    case("hostname_option", "test $($LAZARET run --hostname box -- uname -n) = box", 0, ""),
+    case("children_of_the_command_end_with_it", "$LAZARET run -- sh -c 'sleep 600 & exit 3'", 3, ""),
+    // Signals to the launcher.
+    case("sigterm_reaches_the_command", "$LAZARET run -- sh -c 'trap \"exit 9\" TERM; touch /dev/null; while :; do sleep 0.05; done' & p=$!; sleep 1; kill -TERM $p; wait $p", 9, ""),
+    case("sigint_ends_the_command", "$LAZARET run -- sleep 600 & p=$!; sleep 1; kill -TERM $p; wait $p", 143, ""),
+    case("sigkill_of_the_launcher_ends_everything", "$LAZARET run -- sleep 600 & p=$!; sleep 1; kill -KILL $p; wait $p 2>/dev/null", 137, ""),
+];
+
+/// The files which the cases name, in the directory they run in.
+fn prepare(directory: &Path) -> std::io::Result<()> {
+    let write = |name: &str, bytes: &[u8], mode| {
+        let path = directory.join(name);
+        fs::write(&path, bytes)?;
+        fs::set_permissions(path, fs::Permissions::from_mode(mode))
+    };
+    let program = fs::read("/bin/true")?;
+    let mut corrupt = program.clone();
+    // The program headers' place in the file: nowhere.
+    if let Some(offset) = corrupt.get_mut(32..40) {
+        offset.fill(0xff);
+    }
+    write("file", b"text\n", 0o644)?;
+    write("empty", b"", 0o755)?;
+    write("truncated", program.get(..40).unwrap_or_default(), 0o755)?;
+    write("corrupt", &corrupt, 0o755)?;
+    write("script", b"#!/missing-interpreter\n", 0o755)
+}
+
+/// The processes that carry the mark.
+fn marked(mark: &str) -> Vec<String> {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    for path in entries.flatten().map(|entry| entry.path()) {
+        let environment = fs::read(path.join("environ")).unwrap_or_default();
+        let wanted = format!("{MARK}={mark}");
+        if environment.split(|byte| *byte == 0).any(|variable| variable == wanted.as_bytes()) {
+            let name = fs::read_to_string(path.join("comm")).unwrap_or_default();
+            found.push(format!("{} {}", path.display(), name.trim_end()));
+        }
+    }
+    found
+}
+
+fn check(case: &Case) -> Result<(), Failed> {
+    let scratch = Scratch::new()?;
+    prepare(scratch.path())?;
+    let mark = scratch.path().as_os_str().to_owned();
+    let finished = run(case, scratch.path(), &mark)?;
+    if finished.code() != Some(case.code) {
+        return Err(format!("want exit status {}: {}", case.code, finished.describe()).into());
+    }
+    let stderr = finished.stderr.trim_end();
+    if case.says.is_empty() {
+        if !stderr.is_empty() {
+            return Err(format!("want silence: {stderr}").into());
+        }
+    } else {
+        // Usage errors may go on with a hint; everything else is one line.
+        let mut lines = stderr.lines();
+        let first = lines.next().unwrap_or_default();
+        if !first.contains(case.says) {
+            return Err(format!("does not say {:?}: {stderr}", case.says).into());
+        }
+        if !first.starts_with("error:") && lines.next().is_some() {
+            return Err(format!("says more than one line: {stderr}").into());
+        }
+    }
+    Ok(())
+}
+
+fn run(case: &Case, directory: &Path, mark: &OsString) -> Result<Finished, Failed> {
+    let mut command = Command::new("bash");
+    command
+        .args(["-c", case.script])
+        .current_dir(directory)
+        .env("LAZARET", lazaret::binary()?)
+        .env(MARK, mark)
+        .stdin(std::process::Stdio::null());
+    let mark = mark.to_string_lossy();
+    let mut left = Vec::new();
+    let finished = process::run_and_look(&mut command, LIMIT, || {
+        let step = Duration::from_millis(20);
+        let mut waited = Duration::ZERO;
+        left = marked(&mark);
+        while !left.is_empty() && waited < GRACE {
+            thread::sleep(step);
+            waited += step;
+            left = marked(&mark);
+        }
+    })?;
+    if left.is_empty() { Ok(finished) } else { Err(format!("left behind: {left:?}").into()) }
+}
+
+/// One test for each case.
+pub(crate) fn trials() -> impl Iterator<Item = Trial> {
+    CASES.iter().map(|case| Trial::test(format!("cli::{}", case.name), move || check(case)))
+}

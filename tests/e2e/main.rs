@@ -1,0 +1,24 @@
+//! End-to-end tests: real Debian programs natively and inside, and the
+//! `lazaret` command line itself.
+#![forbid(unsafe_code)]
+
+mod command_line;
+mod scripts;
+
+use std::process::ExitCode;
+
+use libtest_mimic::Arguments;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    match scripts::trials() {
+        Ok(mut trials) => {
+            trials.extend(command_line::trials());
+            libtest_mimic::run(&arguments, trials).exit_code()
+        }
+        Err(why) => {
+            eprintln!("{why}");
+            ExitCode::FAILURE
+        }
+    }
+}

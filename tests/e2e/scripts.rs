@@ -1,0 +1,139 @@
+//! Shell scripts whose standard output and exit status must be the same
+//! natively and on every platform.
+
+use std::env;
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use libtest_mimic::{Completion, Failed, Trial};
+use serde::Deserialize;
+use tests::lazaret::{self, PLATFORMS};
+use tests::process;
+use tests::scratch::Scratch;
+
+const TABLES: [&str; 3] = ["shell.toml", "python.toml", "tools.toml"];
+
+/// Where the programs are looked for: Debian's own, not what a user has added.
+const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
+
+const LIMIT: Duration = Duration::from_secs(120);
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Table {
+    case: Vec<Script>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Script {
+    name: String,
+    /// Programs without which the case is left out.
+    #[serde(default)]
+    needs: Vec<String>,
+    script: String,
+}
+
+impl Script {
+    fn missing(&self) -> Option<&str> {
+        let installed = |program: &&String| {
+            !PATH.split(':').any(|directory| Path::new(directory).join(program.as_str()).exists())
+        };
+        self.needs.iter().find(installed).map(String::as_str)
+    }
+}
+
+/// What a script wrote and how it ended.
+type Answer = Result<(String, Option<i32>), String>;
+
+struct Oracle {
+    script: Script,
+    native: OnceLock<Answer>,
+}
+
+impl Oracle {
+    fn native(&self) -> &Answer {
+        self.native.get_or_init(|| run(Command::new("sh"), &self.script.script).map(first))
+    }
+}
+
+fn first(answer: (String, Option<i32>, String)) -> (String, Option<i32>) {
+    (answer.0, answer.1)
+}
+
+/// Runs the script in a fresh directory: its output, exit code, standard error.
+fn run(mut command: Command, script: &str) -> Result<(String, Option<i32>, String), String> {
+    let scratch = Scratch::new().map_err(|error| format!("no scratch directory: {error}"))?;
+    command
+        .args(["-c", script])
+        .stdin(Stdio::null())
+        .current_dir(scratch.path())
+        .env_clear()
+        .envs([("PATH", PATH), ("LANG", "C.UTF-8")])
+        .envs(["HOME", "TMPDIR"].map(|name| (name, scratch.path())));
+    let finished = process::run(&mut command, LIMIT).map_err(|error| error.to_string())?;
+    if finished.status.is_none() {
+        return Err(format!("{}; output so far:\n{}", finished.describe(), finished.stdout));
+    }
+    let code = finished.code();
+    Ok((finished.stdout, code, finished.stderr))
+}
+
+fn trial(platform: &'static str, oracle: Arc<Oracle>) -> Trial {
+    let name = format!("{platform}::{}", oracle.script.name);
+    Trial::ignorable_test(name, move || {
+        if let Some(program) = oracle.script.missing() {
+            return if env::var_os("CI").is_some() {
+                Err(Failed::from(format!("{program} is not installed")))
+            } else {
+                Ok(Completion::ignored_with(format!("{program} is not installed")))
+            };
+        }
+        let (want, code) = oracle.native().as_ref().map_err(|why| format!("oracle: {why}"))?;
+        if platform == "native" {
+            return Ok(Completion::Completed);
+        }
+        let mut command = lazaret::run_on(platform)?;
+        command.arg("sh");
+        let (got, status, stderr) = run(command, &oracle.script.script)?;
+        if got == *want && status == *code {
+            return Ok(Completion::Completed);
+        }
+        Err(Failed::from(format!(
+            "exit status {status:?}, natively {code:?}\n{}standard error:\n{stderr}",
+            difference(&got, want)
+        )))
+    })
+}
+
+/// The first line which is not as it should be, with its surroundings.
+fn difference(got: &str, want: &str) -> String {
+    let mut pairs = got.lines().zip(want.lines()).enumerate();
+    let at = pairs
+        .find(|(_, (got, want))| got != want)
+        .map_or(got.lines().count().min(want.lines().count()), |(line, _)| line);
+    let excerpt = |text: &str| {
+        text.lines().skip(at).take(5).map(|line| format!("    {line}\n")).collect::<String>()
+    };
+    format!("line {}:\n{}natively:\n{}", at + 1, excerpt(got), excerpt(want))
+}
+
+/// One test for each script and runner.
+pub(crate) fn trials() -> Result<Vec<Trial>, String> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("e2e");
+    let mut trials = Vec::new();
+    for table in TABLES {
+        let path = directory.join(table);
+        let text = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+        let table: Table = toml::from_str(&text).map_err(|e| format!("{}: {e}", path.display()))?;
+        for script in table.case {
+            let oracle = Arc::new(Oracle { script, native: OnceLock::new() });
+            trials.push(trial("native", oracle.clone()));
+            trials.extend(PLATFORMS.map(|platform| trial(platform, oracle.clone())));
+        }
+    }
+    Ok(trials)
+}

@@ -1,0 +1,150 @@
+//! Checks on the source itself: layering, unsafe code, file sizes, stray paths.
+#![forbid(unsafe_code)]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde::Deserialize;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// Every file under version control, with its text if it is text.
+fn sources() -> Vec<(PathBuf, String)> {
+    let output = Command::new("git").arg("-C").arg(root()).args(["ls-files", "-z"]).output().unwrap();
+    assert!(output.status.success(), "git ls-files: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout)
+        .unwrap()
+        .split_terminator('\0')
+        .filter_map(|name| {
+            let text = fs::read_to_string(root().join(name)).ok()?;
+            Some((PathBuf::from(name), text))
+        })
+        .collect()
+}
+
+fn has_extension(path: &Path, wanted: &[&str]) -> bool {
+    path.extension().is_some_and(|extension| wanted.iter().any(|wanted| extension == *wanted))
+}
+
+#[derive(Deserialize)]
+struct Metadata {
+    packages: Vec<Package>,
+}
+
+#[derive(Deserialize)]
+struct Package {
+    name: String,
+    dependencies: Vec<Dependency>,
+}
+
+#[derive(Deserialize)]
+struct Dependency {
+    name: String,
+    /// `None` is an ordinary dependency; `dev` and `build` do not end up in the binary.
+    kind: Option<String>,
+}
+
+/// What each crate of the workspace depends on, inside the workspace.
+fn layers() -> BTreeMap<String, BTreeSet<String>> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let output = Command::new(cargo)
+        .args(["metadata", "--format-version=1", "--no-deps", "--offline"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Metadata = serde_json::from_slice(&output.stdout).unwrap();
+    let names: BTreeSet<String> = metadata.packages.iter().map(|p| p.name.clone()).collect();
+    let inside = |package: Package| {
+        let ordinary = package.dependencies.into_iter().filter(|d| d.kind.is_none());
+        ordinary.map(|d| d.name).filter(|name| names.contains(name)).collect()
+    };
+    metadata.packages.into_iter().map(|p| (p.name.clone(), inside(p))).collect()
+}
+
+#[test]
+fn crates_depend_only_downwards() {
+    let allowed: BTreeMap<&str, &[&str]> = BTreeMap::from([
+        ("cli", &["gofer", "gofer-wire", "linux-abi", "platform", "ranked-sync", "sentry"][..]),
+        ("sentry", &["gofer-wire", "linux-abi", "platform", "ranked-sync"]),
+        ("gofer", &["gofer-wire", "linux-abi", "platform", "ranked-sync"]),
+        ("gofer-wire", &["linux-abi", "ranked-sync"]),
+        ("platform", &["linux-abi", "ranked-sync"]),
+        ("linux-abi", &[]),
+        ("ranked-sync", &[]),
+        ("tests", &[]),
+    ]);
+    for (name, dependencies) in layers() {
+        let Some(allowed) = allowed.get(name.as_str()) else {
+            panic!("say in this test what the crate {name} may depend on");
+        };
+        for dependency in dependencies {
+            assert!(allowed.contains(&dependency.as_str()), "{name} must not depend on {dependency}");
+        }
+    }
+}
+
+#[test]
+fn only_the_platform_may_hold_unsafe_code() {
+    let sources = sources();
+    for root in [
+        "cli/src/main.rs",
+        "gofer/src/lib.rs",
+        "gofer/wire/src/lib.rs",
+        "platform/abi/src/lib.rs",
+        "platform/sync/src/lib.rs",
+        "sentry/src/lib.rs",
+        "tests/harness/lib.rs",
+    ] {
+        let (_, text) = sources.iter().find(|(path, _)| path == Path::new(root)).expect(root);
+        assert!(text.contains("#![forbid(unsafe_code)]"), "{root} must forbid unsafe code");
+    }
+}
+
+#[test]
+fn files_are_at_most_1000_lines_long() {
+    let long: Vec<_> = sources()
+        .into_iter()
+        .filter(|(path, _)| has_extension(path, &["rs", "c", "h", "S", "md", "toml"]))
+        .map(|(path, text)| (path, text.lines().count()))
+        .filter(|(_, lines)| *lines > 1000)
+        .collect();
+    assert!(long.is_empty(), "split these: {long:?}");
+}
+
+#[test]
+fn no_paths_of_one_machine() {
+    // Put together here so that this file does not hold them.
+    let wanted: Vec<String> = ["home/", "work/", "Users/", "root/"].map(|p| format!("/{p}")).into();
+    let begins = |text: &str, at: usize| {
+        let before = text.get(..at).and_then(|text| text.chars().next_back());
+        before.is_none_or(|c| c.is_whitespace() || "\"'`(=:".contains(c))
+    };
+    let mut found = Vec::new();
+    for (path, text) in sources() {
+        for (number, line) in text.lines().enumerate() {
+            for prefix in &wanted {
+                if line.match_indices(prefix.as_str()).any(|(at, _)| begins(line, at)) {
+                    found.push(format!("{}:{}: {}", path.display(), number + 1, line.trim()));
+                }
+            }
+        }
+    }
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn every_module_says_what_it_is() {
+    let silent: Vec<_> = sources()
+        .into_iter()
+        .filter(|(path, _)| has_extension(path, &["rs"]) && !path.ends_with("tests.rs"))
+        .filter(|(_, text)| !text.trim_start().starts_with("//!"))
+        .map(|(path, _)| path)
+        .collect();
+    assert!(silent.is_empty(), "begin these with a //! comment: {silent:?}");
+}
