@@ -15,7 +15,8 @@ fn root() -> &'static Path {
 
 /// Every file under version control, with its text if it is text.
 fn sources() -> Vec<(PathBuf, String)> {
-    let output = Command::new("git").arg("-C").arg(root()).args(["ls-files", "-z"]).output().unwrap();
+    let output =
+        Command::new("git").arg("-C").arg(root()).args(["ls-files", "-z"]).output().unwrap();
     assert!(output.status.success(), "git ls-files: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout)
         .unwrap()
@@ -84,7 +85,10 @@ fn crates_depend_only_downwards() {
             panic!("say in this test what the crate {name} may depend on");
         };
         for dependency in dependencies {
-            assert!(allowed.contains(&dependency.as_str()), "{name} must not depend on {dependency}");
+            assert!(
+                allowed.contains(&dependency.as_str()),
+                "{name} must not depend on {dependency}"
+            );
         }
     }
 }
