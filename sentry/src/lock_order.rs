@@ -31,6 +31,8 @@ lock_order! {
     OverlayInode,
     /// Pid table, parent/child links, process groups and sessions.
     TaskSet,
+    /// Timers of a process, timerfd. Looking at processor time needs the threads.
+    Timers,
     /// A tty's controlling session and line discipline.
     Tty,
     /// Signal actions shared by a thread group.
@@ -45,8 +47,6 @@ lock_order! {
     FsContext,
     /// Where one mount hangs, and what is mounted on it.
     MountLinks,
-    /// Timers of a process, timerfd.
-    Timers,
     /// The fd table of a process.
     FdTable,
     /// epoll: the interest list.

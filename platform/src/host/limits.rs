@@ -34,6 +34,11 @@ pub fn min_signal_stack() -> u64 {
     rustix::param::linux_minsigstksz() as u64
 }
 
+/// The processor the calling thread runs on.
+pub fn current_cpu() -> u32 {
+    u32::try_from(rustix::thread::sched_getcpu()).unwrap_or(0)
+}
+
 /// Fills the buffer from the host's random generator (getrandom(2)).
 pub fn fill_random(buffer: &mut [u8]) -> Result<(), Errno> {
     let mut filled = 0;

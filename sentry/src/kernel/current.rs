@@ -80,7 +80,7 @@ impl CurrentTask {
             vfork_done: None,
             trap_numbers: (0, 0, 0),
             slow_entry: false,
-            seccomp: None,
+            seccomp: shared.seccomp,
             futex_waiter: None,
             task,
         })
@@ -133,6 +133,11 @@ impl CurrentTask {
         self.clear_child_tid = at;
     }
 
+    /// PR_GET_TID_ADDRESS.
+    pub(crate) fn clear_child_tid_address(&self) -> u64 {
+        self.clear_child_tid
+    }
+
     /// Closes what was taken out of a descriptor table.
     pub fn close_entry(&self, entry: FdEntry) {
         crate::vfs::close_entry(&self.fds, entry);
@@ -157,6 +162,10 @@ impl CurrentTask {
     ) -> SysError {
         self.restart_block = Some(Box::new(block));
         Restart::Block.into()
+    }
+
+    pub(crate) fn take_restart_block(&mut self) -> Option<RestartBlock> {
+        self.restart_block.take()
     }
 
     /// The file behind `fd` (not O_PATH), or `EBADF`.

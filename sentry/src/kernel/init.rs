@@ -57,6 +57,8 @@ impl Kernel {
             comm: comm_from(b"init"),
             personality: 0,
             robust_list: 0,
+            seccomp: None,
+            force_no_new_privs: false,
         };
         let (group, task) = {
             let mut members = self.tasks.lock();

@@ -4,7 +4,11 @@ use std::ops::ControlFlow;
 
 use linux_abi::{SigInfo, Signal};
 
-use super::{Capability, CurrentTask, Task, WaitRequest, WaitResult};
+use super::{Capability, CurrentTask, Task, WaitRequest, WaitResult, seccomp::Verdict};
+use crate::{
+    Errno, SysResult,
+    syscalls::{Outcome, table},
+};
 
 /// Who traces a task, and how.
 #[derive(Debug, Default)]
@@ -66,11 +70,35 @@ impl CurrentTask {
         args: [u64; 6],
         compat: bool,
     ) -> ControlFlow<()> {
-        let result = self.dispatch(number, &args, compat);
+        self.refresh_slow_entry();
+        let verdict = self.seccomp_verdict(number, &args);
+        let result = match verdict {
+            Verdict::Allow => self.dispatch_logged(number, &args, compat),
+            Verdict::Result(result) => result,
+            Verdict::Trace(_) => Err(Errno::ENOSYS.into()),
+        };
         self.finish(number, args, result)
     }
 
+    fn dispatch_logged(
+        &mut self,
+        number: u64,
+        args: &[u64; 6],
+        compat: bool,
+    ) -> SysResult<Outcome> {
+        let Some(tracer) = self.kernel().tracer.get().cloned() else {
+            return self.dispatch(number, args, compat);
+        };
+        let entry = table::entry(number);
+        tracer.enter(self, number, entry, args);
+        let result = self.dispatch(number, args, compat);
+        tracer.exit(self, number, entry, args, &result);
+        result
+    }
+
+    /// Whether calls take the slow way.
     pub(super) fn refresh_slow_entry(&mut self) {
-        self.slow_entry = false;
+        self.adopt_filters();
+        self.slow_entry = self.seccomp_mode() != 0 || self.kernel().tracer.get().is_some();
     }
 }

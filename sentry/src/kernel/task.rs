@@ -23,7 +23,7 @@ use linux_abi::{SigSet, Signal};
 use platform::Kick;
 use ranked_sync::Mutex;
 
-use super::{Credentials, FsContext, Kernel, SignalQueue, ThreadGroup};
+use super::{Credentials, FsContext, Kernel, SignalQueue, ThreadGroup, seccomp::FilterChain};
 use crate::{lock_order, mm::MemoryManager, time::Monotonic, vfs::FdTable};
 
 pub use accounting::CpuTimes;
@@ -81,6 +81,9 @@ pub(super) struct TaskShared {
     pub(super) personality: u32,
     /// `get_robust_list(2)`: head of the list of robust futexes.
     pub(super) robust_list: u64,
+    pub(super) seccomp: Option<Arc<FilterChain>>,
+    /// Another thread's filters came with its no_new_privs.
+    pub(super) force_no_new_privs: bool,
 }
 
 /// The letter in /proc/PID/stat.
@@ -206,6 +209,14 @@ impl Task {
         self.shared.lock().personality
     }
 
+    pub(crate) fn set_personality(&self, personality: u32) {
+        self.shared.lock().personality = personality;
+    }
+
+    pub(crate) fn clear_parent_death_signal(&self) {
+        self.parent_death_signal.store(0, Ordering::Relaxed);
+    }
+
     /// 0, or SECCOMP_MODE_STRICT, SECCOMP_MODE_FILTER.
     pub fn seccomp_mode(&self) -> u32 {
         self.seccomp_mode.load(Ordering::Relaxed)
@@ -311,5 +322,36 @@ pub(super) fn comm_from(name: &[u8]) -> [u8; 16] {
 impl fmt::Debug for Task {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Task({} of {})", self.tid(), self.group.pid())
+    }
+}
+
+/// What scheduling calls set and tell; the host schedules as it likes.
+impl Task {
+    pub(crate) fn set_nice(&self, nice: i32) {
+        self.nice.store(nice, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_scheduling(&self, policy: u32, priority: i32) {
+        self.policy.store(policy, Ordering::Relaxed);
+        self.priority.store(priority, Ordering::Relaxed);
+    }
+
+    /// The processors it asked for; `None`: all.
+    pub fn affinity(&self) -> Option<Box<[u64]>> {
+        self.affinity.lock().clone()
+    }
+
+    pub(crate) fn set_affinity(&self, cpus: Box<[u64]>) {
+        *self.affinity.lock() = Some(cpus);
+    }
+
+    /// PR_SET_TIMERSLACK, in nanoseconds.
+    pub fn timer_slack_ns(&self) -> &AtomicU64 {
+        &self.timer_slack_ns
+    }
+
+    /// PR_SET_PDEATHSIG: the number, 0 for none.
+    pub(crate) fn parent_death_signal(&self) -> &AtomicI32 {
+        &self.parent_death_signal
     }
 }

@@ -236,6 +236,22 @@ impl ThreadGroup {
         self.state.lock().stopped
     }
 
+    pub(crate) fn set_dumpable(&self, dumpable: u32) {
+        self.dumpable.store(dumpable, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_subreaper(&self, on: bool) {
+        self.is_subreaper.store(on, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_subreaper(&self) -> bool {
+        self.is_subreaper.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn child_max_rss(&self) -> i64 {
+        self.state.lock().child_max_rss
+    }
+
     pub fn dumpable(&self) -> u32 {
         self.dumpable.load(Ordering::Relaxed)
     }

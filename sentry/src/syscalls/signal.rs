@@ -89,6 +89,14 @@ pub(super) fn sys_rt_sigreturn(task: &mut CurrentTask) -> SysResult<Outcome> {
     task.signal_return()
 }
 
+/// Called by the kernel only: goes on with what a signal interrupted.
+pub(super) fn sys_restart_syscall(task: &mut CurrentTask) -> SysResult<Outcome> {
+    match task.take_restart_block() {
+        Some(block) => block(task),
+        None => err!(EINTR),
+    }
+}
+
 pub(super) fn sys_sigaltstack(
     task: &mut CurrentTask,
     new: UserRef<SigStack>,

@@ -159,7 +159,8 @@ fn enqueue(
     info: SigInfo,
     limit: u64,
 ) -> Result<(), Errno> {
-    if !signal.is_realtime() && queue.set().contains(signal) {
+    // Each timer has its place in the queue, also for standard signals.
+    if !signal.is_realtime() && queue.set().contains(signal) && info.code != si_code::TIMER {
         return Ok(());
     }
     if queue.len() as u64 >= limit && signal != Signal::KILL && info.code < si_code::KERNEL {

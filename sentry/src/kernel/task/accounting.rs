@@ -68,6 +68,11 @@ impl Task {
         self.clock.entered.load(Ordering::Relaxed) != 0
     }
 
+    /// When it entered guest code, if it is there.
+    pub(in crate::kernel) fn guest_entry(&self) -> Option<u64> {
+        Some(self.clock.entered.load(Ordering::SeqCst)).filter(|&entered| entered != 0)
+    }
+
     /// Used so far.
     pub fn cpu_times(&self) -> CpuTimes {
         let mut user_ns = self.clock.user_ns.load(Ordering::Relaxed);

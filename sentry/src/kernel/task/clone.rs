@@ -36,39 +36,14 @@ const FS: u64 = libc::CLONE_FS as u64;
 const FILES: u64 = libc::CLONE_FILES as u64;
 const SIGHAND: u64 = libc::CLONE_SIGHAND as u64;
 const PIDFD: u64 = libc::CLONE_PIDFD as u64;
-const PTRACE: u64 = libc::CLONE_PTRACE as u64;
 const VFORK: u64 = libc::CLONE_VFORK as u64;
 const PARENT: u64 = libc::CLONE_PARENT as u64;
 const THREAD: u64 = libc::CLONE_THREAD as u64;
-const SYSVSEM: u64 = libc::CLONE_SYSVSEM as u64;
 const SETTLS: u64 = libc::CLONE_SETTLS as u64;
 const PARENT_SETTID: u64 = libc::CLONE_PARENT_SETTID as u64;
 const CHILD_CLEARTID: u64 = libc::CLONE_CHILD_CLEARTID as u64;
 const DETACHED: u64 = libc::CLONE_DETACHED as u64;
-const UNTRACED: u64 = libc::CLONE_UNTRACED as u64;
 const CHILD_SETTID: u64 = libc::CLONE_CHILD_SETTID as u64;
-const IO: u64 = 0x8000_0000;
-
-/// What clone3 may be asked for.
-pub(crate) const CLONE3_FLAGS: u64 = VM
-    | FS
-    | FILES
-    | SIGHAND
-    | PIDFD
-    | PTRACE
-    | VFORK
-    | PARENT
-    | THREAD
-    | SYSVSEM
-    | SETTLS
-    | PARENT_SETTID
-    | CHILD_CLEARTID
-    | UNTRACED
-    | CHILD_SETTID
-    | IO
-    | OTHER_NAMESPACES
-    | CLONE_CLEAR_SIGHAND
-    | CLONE_INTO_CGROUP;
 
 /// Arguments of clone(2) in its three forms.
 #[derive(Clone, Copy, Debug, Default)]
@@ -346,10 +321,8 @@ impl CurrentTask {
         // A child in the same memory must not run its handlers on the parent's alternate stack.
         let keeps_stack = !request.has(VM) || request.has(VFORK);
         let alt_stack = keeps_stack.then_some(self.alt_stack);
-        let seccomp = self.seccomp.clone();
         Box::new(move |task| {
             task.vfork_done = vfork;
-            task.seccomp = seccomp;
             if let Some(stack) = alt_stack {
                 task.alt_stack = stack;
             }
@@ -398,6 +371,3 @@ impl CurrentTask {
         }
     }
 }
-
-/// The exit signal in the low byte of clone's flags.
-pub(crate) const EXIT_SIGNAL: u64 = 0xff;

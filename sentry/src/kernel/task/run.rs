@@ -186,7 +186,8 @@ impl CurrentTask {
     /// Does one call and everything up to the next entry into guest code but signals.
     #[inline]
     fn syscall(&mut self, number: u64, args: [u64; 6], compat: bool) -> ControlFlow<()> {
-        if self.slow_entry {
+        // Filters that another thread put on this one come with an interrupt.
+        if self.slow_entry || self.task.waker.is_interrupted() {
             return self.syscall_slow(number, args, compat);
         }
         let result = self.dispatch(number, &args, compat);
