@@ -19,8 +19,9 @@ pub use cpu_clock::{host_tid, thread_cpu_ns};
 pub use cpuid::{Cache, CpuIdentity, cpu_identity};
 pub use file::{allocate, file_size, seek_data, seek_hole, sync_file};
 pub use io::{preadv, pwritev, readv, writev};
-pub use limits::{current_cpu, 
-    cpu_count, fill_random, hwcap, min_signal_stack, raise_open_files, total_memory, total_swap,
+pub use limits::{
+    cpu_count, current_cpu, fill_random, hwcap, min_signal_stack, raise_open_files, total_memory,
+    total_swap,
 };
 pub(crate) use own_maps::own_maps;
 pub use own_maps::remember_own_maps;

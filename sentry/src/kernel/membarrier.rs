@@ -1,6 +1,9 @@
 //! Making all running threads of a process pass a memory barrier.
 
-use std::sync::{Arc, atomic::{Ordering, fence}};
+use std::sync::{
+    Arc,
+    atomic::{Ordering, fence},
+};
 
 use super::{CurrentTask, Task, ThreadGroup};
 

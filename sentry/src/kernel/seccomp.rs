@@ -116,7 +116,12 @@ impl Task {
 
 impl CurrentTask {
     /// seccomp(2) with SECCOMP_SET_MODE_STRICT (1) or _FILTER (2) as `mode`.
-    pub(crate) fn set_seccomp(&mut self, mode: u64, flags: u64, filter: UserAddr) -> SysResult<u64> {
+    pub(crate) fn set_seccomp(
+        &mut self,
+        mode: u64,
+        flags: u64,
+        filter: UserAddr,
+    ) -> SysResult<u64> {
         match u32::try_from(mode) {
             Ok(MODE_STRICT) => {
                 if flags != 0 || self.seccomp_mode() == MODE_FILTER {
@@ -151,8 +156,7 @@ impl CurrentTask {
         let insns = self.mm().read_array(UserRef::<Insn>::new(pointer), len)?;
         let program = Program::new(insns)?;
         let older = self.seccomp.clone();
-        let (cost, count) =
-            older.as_ref().map_or((0, 0), |older| (older.cost + 4, older.count));
+        let (cost, count) = older.as_ref().map_or((0, 0), |older| (older.cost + 4, older.count));
         if cost + len > CHAIN_MAX {
             return err!(ENOMEM);
         }
@@ -283,12 +287,6 @@ fn data(number: u64, ip: u64, args: &[u64; 6]) -> [u32; 16] {
 pub(crate) fn is_action_known(action: u32) -> bool {
     matches!(
         action,
-        RET_KILL_PROCESS
-            | RET_KILL_THREAD
-            | RET_TRAP
-            | RET_ERRNO
-            | RET_TRACE
-            | RET_LOG
-            | RET_ALLOW
+        RET_KILL_PROCESS | RET_KILL_THREAD | RET_TRAP | RET_ERRNO | RET_TRACE | RET_LOG | RET_ALLOW
     )
 }

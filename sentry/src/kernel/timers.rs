@@ -103,16 +103,7 @@ impl Notify for Expiry {
 
 impl Timer {
     fn new(clock: TimerClock, target: TimerTarget, value: u64) -> Self {
-        Self {
-            clock,
-            target,
-            value,
-            next: 0,
-            interval: 0,
-            queued: false,
-            overrun: 0,
-            handle: None,
-        }
+        Self { clock, target, value, next: 0, interval: 0, queued: false, overrun: 0, handle: None }
     }
 
     fn now(&self, group: &ThreadGroup) -> u64 {
@@ -210,7 +201,10 @@ impl ProcessTimers {
     pub(crate) fn interval(&self, id: i32) -> TimerSetting {
         let Some(group) = self.group.upgrade() else { return TimerSetting::default() };
         let timers = self.timers.lock();
-        timers.all.get(&id).map_or(TimerSetting::default(), |timer| timer.setting(timer.now(&group)))
+        timers
+            .all
+            .get(&id)
+            .map_or(TimerSetting::default(), |timer| timer.setting(timer.now(&group)))
     }
 
     /// timer_create(2). `EAGAIN` when there are `limit` already. `value`: `sigev_value`, or the new timer's id.
@@ -244,7 +238,12 @@ impl ProcessTimers {
     /// What clock the timer has.
     pub(crate) fn clock(&self, id: i32) -> Result<TimerClock, Errno> {
         let timers = self.timers.lock();
-        timers.all.get(&id).filter(|_| id >= 0).map(|timer| timer.clock.clone()).ok_or(Errno::EINVAL)
+        timers
+            .all
+            .get(&id)
+            .filter(|_| id >= 0)
+            .map(|timer| timer.clock.clone())
+            .ok_or(Errno::EINVAL)
     }
 
     /// timer_settime(2): `at` says when by the timer's clock if `absolute`, else in how long. The setting before.

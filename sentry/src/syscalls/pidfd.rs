@@ -2,10 +2,7 @@
 
 use std::sync::Arc;
 
-use linux_abi::{
-    SigInfo, Signal,
-    signal::si_code,
-};
+use linux_abi::{SigInfo, Signal, signal::si_code};
 
 use super::install::install_fd;
 use crate::{
@@ -73,8 +70,7 @@ pub(super) fn sys_pidfd_send_signal(
     }
     let Some(wanted) = wanted else { return Ok(()) };
     let (pid, uid) = (task.pid(), task.cred().uid);
-    let details =
-        details.unwrap_or_else(|| SigInfo::from_user(wanted, si_code::USER, pid, uid));
+    let details = details.unwrap_or_else(|| SigInfo::from_user(wanted, si_code::USER, pid, uid));
     match flags {
         TO_GROUP => {
             let pgid = target.thread_group().process_group_id();

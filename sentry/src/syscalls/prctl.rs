@@ -35,7 +35,8 @@ pub(super) fn sys_prctl(
     arg5: u64,
 ) -> SysResult<u64> {
     let rest = [arg3, arg4, arg5];
-    let unused = |args: &[u64]| if args.iter().all(|&arg| arg == 0) { Ok(()) } else { err!(EINVAL) };
+    let unused =
+        |args: &[u64]| if args.iter().all(|&arg| arg == 0) { Ok(()) } else { err!(EINVAL) };
     match option {
         libc::PR_SET_NAME => set_name(task, arg2),
         libc::PR_GET_NAME => get_name(task, arg2),
@@ -99,12 +100,24 @@ pub(super) fn sys_prctl(
         }
         libc::PR_GET_TIMERSLACK => Ok(task.timer_slack_ns().load(Ordering::Relaxed)),
         libc::PR_GET_TIMING => Ok(0),
-        libc::PR_SET_TIMING => if arg2 == 0 { Ok(0) } else { err!(EINVAL) },
+        libc::PR_SET_TIMING => {
+            if arg2 == 0 {
+                Ok(0)
+            } else {
+                err!(EINVAL)
+            }
+        }
         libc::PR_GET_TSC => {
             task.mm().write_obj(UserRef::new(arg2), &libc::PR_TSC_ENABLE)?;
             Ok(0)
         }
-        libc::PR_SET_TSC => if arg2 == libc::PR_TSC_ENABLE as u64 { Ok(0) } else { err!(EINVAL) },
+        libc::PR_SET_TSC => {
+            if arg2 == libc::PR_TSC_ENABLE as u64 {
+                Ok(0)
+            } else {
+                err!(EINVAL)
+            }
+        }
         libc::PR_GET_TID_ADDRESS => {
             let at = task.clear_child_tid_address();
             task.mm().write_obj(UserRef::new(arg2), &at)?;
@@ -114,7 +127,13 @@ pub(super) fn sys_prctl(
             unused(&rest)?;
             Ok(0)
         }
-        libc::PR_MCE_KILL => if arg2 <= 1 { Ok(0) } else { err!(EINVAL) },
+        libc::PR_MCE_KILL => {
+            if arg2 <= 1 {
+                Ok(0)
+            } else {
+                err!(EINVAL)
+            }
+        }
         libc::PR_MCE_KILL_GET => Ok(2),
         libc::PR_GET_SPECULATION_CTRL => {
             unused(&rest)?;
@@ -124,7 +143,13 @@ pub(super) fn sys_prctl(
         libc::PR_SET_PTRACER => Ok(0),
         PR_SET_VMA if arg2 == PR_SET_VMA_ANON_NAME => name_mapping(task, arg3, arg4, arg5),
         PR_GET_AUXV => auxv(task, arg2, arg3),
-        PR_SET_MDWE if arg2 & !3 == 0 => if arg2 == 0 { Ok(0) } else { err!(EINVAL) },
+        PR_SET_MDWE if arg2 & !3 == 0 => {
+            if arg2 == 0 {
+                Ok(0)
+            } else {
+                err!(EINVAL)
+            }
+        }
         PR_GET_MDWE => Ok(0),
         PR_SET_IO_FLUSHER | PR_GET_IO_FLUSHER => err!(EPERM),
         PR_SCHED_CORE => err!(ENODEV),

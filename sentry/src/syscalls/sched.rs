@@ -86,9 +86,7 @@ pub(super) fn sys_sched_setaffinity(
     let wanted: Vec<u64> = bytes
         .chunks_exact(8)
         .zip(all_cpus())
-        .map(|(bytes, all)| {
-            bytes.first_chunk().map_or(0, |bytes| u64::from_ne_bytes(*bytes)) & all
-        })
+        .map(|(bytes, all)| bytes.first_chunk().map_or(0, |bytes| u64::from_ne_bytes(*bytes)) & all)
         .collect();
     if wanted.iter().all(|&word| word == 0) {
         return err!(EINVAL);
@@ -262,8 +260,11 @@ pub(super) fn sys_sched_setattr(
         policy |= RESET_ON_FORK;
     }
     let keep = attr.flags & FLAG_KEEP_PARAMS != 0;
-    let priority =
-        if keep { old_priority } else { i32::try_from(attr.priority).map_err(|_| Errno::EINVAL)? };
+    let priority = if keep {
+        old_priority
+    } else {
+        i32::try_from(attr.priority).map_err(|_| Errno::EINVAL)?
+    };
     let nice = (!keep && matches!(policy & !RESET_ON_FORK, SCHED_OTHER | SCHED_BATCH))
         .then_some(attr.nice.clamp(-20, 19));
     set(task, pid, policy, priority, nice)

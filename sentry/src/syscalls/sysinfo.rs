@@ -44,11 +44,7 @@ pub(super) fn sys_sethostname(task: &mut CurrentTask, name: UserAddr, len: i32) 
     Ok(())
 }
 
-pub(super) fn sys_setdomainname(
-    task: &mut CurrentTask,
-    name: UserAddr,
-    len: i32,
-) -> SysResult<()> {
+pub(super) fn sys_setdomainname(task: &mut CurrentTask, name: UserAddr, len: i32) -> SysResult<()> {
     let name = read_name(task, name, len)?;
     task.kernel().uts.set_domain_name(&name);
     Ok(())

@@ -13,9 +13,7 @@ use crate::{
     Errno, SysResult, err,
     kernel::{
         Capability, CurrentTask,
-        timers::{
-            ITIMER_PROF, ITIMER_REAL, ITIMER_VIRTUAL, TimerClock, TimerSetting, TimerTarget,
-        },
+        timers::{ITIMER_PROF, ITIMER_REAL, ITIMER_VIRTUAL, TimerClock, TimerSetting, TimerTarget},
     },
     user::{UserMemory, UserRef},
 };

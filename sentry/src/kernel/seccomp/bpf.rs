@@ -175,7 +175,8 @@ fn decode(insn: &Insn, at: usize, len: usize) -> Option<Op> {
     let k = insn.k;
     let slot = || (k < MEMORY_WORDS).then_some(k as usize);
     let operand = if insn.code & 8 != 0 { Operand::X } else { Operand::K(k) };
-    let target = |offset: usize| Some(at.checked_add(1)?.checked_add(offset)?).filter(|&to| to < len);
+    let target =
+        |offset: usize| Some(at.checked_add(1)?.checked_add(offset)?).filter(|&to| to < len);
     let rest = insn.code & !7;
     match insn.code & 7 {
         LD => match rest {
