@@ -1,5 +1,7 @@
 //! A guest made by hand: code bytes in memory-file pages, a stack, one context.
 
+#![allow(dead_code, unreachable_pub, reason = "each test program uses some of it")]
+
 use std::sync::Arc;
 
 use platform::{
