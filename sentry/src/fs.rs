@@ -9,5 +9,7 @@ pub mod gofer;
 pub mod host_file;
 pub mod overlay;
 pub mod pipe;
+pub mod proc;
 pub mod pseudo;
+pub mod sys;
 pub mod tmpfs;

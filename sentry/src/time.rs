@@ -59,6 +59,11 @@ impl Clocks {
         TimeSpec::from_ns(self.realtime_ns())
     }
 
+    /// From the start of the sandbox to `at`.
+    pub fn since_boot_ns(&self, at: Monotonic) -> u64 {
+        self.boot.until(at)
+    }
+
     /// Since the sandbox started.
     pub fn uptime_ns(&self) -> u64 {
         self.boot.until(self.monotonic())

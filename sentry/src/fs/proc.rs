@@ -15,12 +15,13 @@ mod sysctl;
 mod system;
 
 pub use root::{ProcFs, ProcType};
+pub(in crate::fs) use system::memory_totals;
 
 use std::{fmt, sync::{Arc, Weak}};
 
 use crate::{
     Errno, SysResult,
-    fs::pseudo::{Tree, Writable},
+    fs::pseudo::Tree,
     kernel::Kernel,
     vfs::{FileDescription, Inode},
 };
@@ -42,18 +43,6 @@ impl Builder {
         let kernel = self.kernel.clone();
         let generate = move |out: &mut Vec<u8>| show(&*upgrade(&kernel)?, out);
         self.tree.file(perm, crate::fs::pseudo::Generated(generate))
-    }
-
-    /// A file that can be written to.
-    fn store(&self, perm: u32, show: Show, store: Store) -> Arc<dyn Inode> {
-        let (reader, writer) = (self.kernel.clone(), self.kernel.clone());
-        self.tree.file(
-            perm,
-            Writable(
-                move |out: &mut Vec<u8>| show(&*upgrade(&reader)?, out),
-                move |file: &FileDescription, bytes: &[u8]| store(&*upgrade(&writer)?, file, bytes),
-            ),
-        )
     }
 }
 

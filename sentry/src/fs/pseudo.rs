@@ -10,6 +10,7 @@ mod attr;
 mod dir;
 mod file;
 mod link;
+mod path_tree;
 mod text;
 mod tree;
 
@@ -17,5 +18,6 @@ pub use attr::{Attr, Owner};
 pub use dir::{Entries, FixedEntries, Listed, PseudoDir};
 pub use file::{Content, Generated, PseudoFile, Snapshot, Writable};
 pub use link::{LinkSource, PseudoLink};
+pub use path_tree::PathTree;
 pub use text::parse_decimal;
 pub use tree::{Tree, fs_stat};

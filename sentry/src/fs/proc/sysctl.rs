@@ -3,18 +3,15 @@
 //! A table of paths. Numbers that can be written are kept by their node: there is one proc in a sandbox,
 //! however often it is mounted. Most of them are only remembered; those that do something say so.
 
-use std::{
-    collections::BTreeMap,
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicI64, Ordering},
 };
 
 use super::{Builder, Show, Store, put, upgrade};
 use crate::{
     Errno, SysResult, err,
-    fs::pseudo::{Content, FixedEntries, parse_decimal},
+    fs::pseudo::{Content, PathTree, parse_decimal},
     kernel::{Capability, Credentials, Kernel, tty::MAX_TTYS, uts},
     vfs::{FileDescription, FileType, Inode},
 };
@@ -214,48 +211,13 @@ const FILES: &[(&str, Value)] = &[
 
 /// The directory `/proc/sys`.
 pub(super) fn directory(builder: &Builder) -> Arc<dyn Inode> {
-    let mut tree = Branch::default();
+    let mut tree = PathTree::new();
     for (path, value) in FILES {
         tree.insert(path, builder.sysctl(value));
     }
     tree.insert("kernel/random/boot_id", builder.boot_id());
     tree.insert_dir("fs/binfmt_misc");
-    tree.build(builder)
-}
-
-/// A directory while the tree is put together.
-#[derive(Default)]
-struct Branch {
-    files: BTreeMap<&'static str, Arc<dyn Inode>>,
-    dirs: BTreeMap<&'static str, Branch>,
-}
-
-impl Branch {
-    fn insert(&mut self, path: &'static str, file: Arc<dyn Inode>) {
-        match path.split_once('/') {
-            Some((dir, rest)) => self.dirs.entry(dir).or_default().insert(rest, file),
-            None => drop(self.files.insert(path, file)),
-        }
-    }
-
-    fn insert_dir(&mut self, path: &'static str) {
-        let (dir, rest) = path.split_once('/').unwrap_or((path, ""));
-        let branch = self.dirs.entry(dir).or_default();
-        if !rest.is_empty() {
-            branch.insert_dir(rest);
-        }
-    }
-
-    fn build(self, builder: &Builder) -> Arc<dyn Inode> {
-        let mut entries = FixedEntries::new();
-        for (name, branch) in self.dirs {
-            entries.add(name, branch.build(builder));
-        }
-        for (name, file) in self.files {
-            entries.add(name, file);
-        }
-        builder.tree.dir(entries)
-    }
+    tree.build(&builder.tree, 0o555)
 }
 
 impl Builder {

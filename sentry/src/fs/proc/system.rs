@@ -6,6 +6,8 @@ mod stat;
 
 use std::sync::Arc;
 
+pub(in crate::fs) use memory::totals as memory_totals;
+
 use super::{Builder, Show, put};
 use crate::{SysResult, kernel::Kernel, vfs::Inode};
 
