@@ -17,7 +17,10 @@ mod system;
 pub use root::{ProcFs, ProcType};
 pub(in crate::fs) use system::memory_totals;
 
-use std::{fmt, sync::{Arc, Weak}};
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+};
 
 use crate::{
     Errno, SysResult,

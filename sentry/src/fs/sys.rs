@@ -115,9 +115,24 @@ impl Sys<'_> {
 fn build(tree: &Tree, kernel: Weak<Kernel>) -> Arc<dyn Inode> {
     let mut sys = Sys { tree, paths: PathTree::new() };
     for path in [
-        "block", "bus/cpu/devices", "class/block", "class/tty", "class/mem", "class/misc", "dev/block", "dev/char",
-        "firmware", "fs/cgroup", "module", "power", "kernel/debug", "kernel/security", "kernel/tracing",
-        "devices/virtual", "devices/system/memory", "kernel/slab",
+        "block",
+        "bus/cpu/devices",
+        "class/block",
+        "class/tty",
+        "class/mem",
+        "class/misc",
+        "dev/block",
+        "dev/char",
+        "firmware",
+        "fs/cgroup",
+        "module",
+        "power",
+        "kernel/debug",
+        "kernel/security",
+        "kernel/tracing",
+        "devices/virtual",
+        "devices/system/memory",
+        "kernel/slab",
     ] {
         sys.paths.insert_dir(path);
     }
@@ -143,7 +158,9 @@ fn list(first: usize, count: usize) -> String {
 fn mask(first: usize, count: usize, all: usize) -> String {
     let groups = all.max(1).div_ceil(32);
     let group = |index: usize| {
-        (0..32).filter(|bit| (first..first + count).contains(&(index * 32 + bit))).fold(0_u32, |m, bit| m | 1 << bit)
+        (0..32)
+            .filter(|bit| (first..first + count).contains(&(index * 32 + bit)))
+            .fold(0_u32, |m, bit| m | 1 << bit)
     };
     let parts: Vec<u32> = (0..groups).rev().map(group).collect();
     let mut text = format!("{:x}", parts.first().copied().unwrap_or(0));
@@ -206,7 +223,8 @@ fn cache_files(sys: &mut Sys<'_>, dir: &str, cache: Cache, cpu: usize, count: us
         _ => "Unified",
     };
     // What is shared beyond a core is shared by all.
-    let (first, shared) = if cache.shared_by > 1 && cache.level > 2 { (0, count) } else { (cpu, 1) };
+    let (first, shared) =
+        if cache.shared_by > 1 && cache.level > 2 { (0, count) } else { (cpu, 1) };
     let values = [
         ("coherency_line_size", cache.line_bytes.to_string()),
         ("id", if shared > 1 { "0".to_owned() } else { cpu.to_string() }),
@@ -241,7 +259,9 @@ fn node(sys: &mut Sys<'_>, kernel: Weak<Kernel>) {
     let meminfo = sys.tree.generated(move |out| {
         let (total, used) = memory_totals(&*kernel.upgrade().ok_or(Errno::ENODEV)?);
         for (name, bytes) in [("MemTotal", total), ("MemFree", total - used), ("MemUsed", used)] {
-            out.extend_from_slice(format!("Node 0 {:<15}{:>8} kB\n", format!("{name}:"), bytes / 1024).as_bytes());
+            out.extend_from_slice(
+                format!("Node 0 {:<15}{:>8} kB\n", format!("{name}:"), bytes / 1024).as_bytes(),
+            );
         }
         Ok(())
     });
@@ -259,7 +279,11 @@ fn memory(sys: &mut Sys<'_>) {
     sys.text(&format!("{huge}/hpage_pmd_size"), "2097152");
     sys.text(&format!("{huge}/use_zero_page"), "1");
     for name in [
-        "free_hugepages", "nr_hugepages", "nr_hugepages_mempolicy", "nr_overcommit_hugepages", "resv_hugepages",
+        "free_hugepages",
+        "nr_hugepages",
+        "nr_hugepages_mempolicy",
+        "nr_overcommit_hugepages",
+        "resv_hugepages",
         "surplus_hugepages",
     ] {
         sys.text(&format!("kernel/mm/hugepages/hugepages-2048kB/{name}"), "0");
@@ -270,11 +294,27 @@ fn memory(sys: &mut Sys<'_>) {
 fn loopback(sys: &mut Sys<'_>) {
     let dir = "devices/virtual/net/lo";
     let values = [
-        ("addr_assign_type", "0"), ("addr_len", "6"), ("address", "00:00:00:00:00:00"),
-        ("broadcast", "00:00:00:00:00:00"), ("carrier", "1"), ("carrier_changes", "0"), ("dev_id", "0x0"),
-        ("dev_port", "0"), ("dormant", "0"), ("flags", "0x9"), ("ifalias", ""), ("ifindex", "1"), ("iflink", "1"),
-        ("link_mode", "0"), ("mtu", "65536"), ("name_assign_type", "2"), ("netdev_group", "0"),
-        ("operstate", "unknown"), ("tx_queue_len", "1000"), ("type", "772"), ("uevent", "INTERFACE=lo\nIFINDEX=1"),
+        ("addr_assign_type", "0"),
+        ("addr_len", "6"),
+        ("address", "00:00:00:00:00:00"),
+        ("broadcast", "00:00:00:00:00:00"),
+        ("carrier", "1"),
+        ("carrier_changes", "0"),
+        ("dev_id", "0x0"),
+        ("dev_port", "0"),
+        ("dormant", "0"),
+        ("flags", "0x9"),
+        ("ifalias", ""),
+        ("ifindex", "1"),
+        ("iflink", "1"),
+        ("link_mode", "0"),
+        ("mtu", "65536"),
+        ("name_assign_type", "2"),
+        ("netdev_group", "0"),
+        ("operstate", "unknown"),
+        ("tx_queue_len", "1000"),
+        ("type", "772"),
+        ("uevent", "INTERFACE=lo\nIFINDEX=1"),
     ];
     for (name, value) in values {
         sys.text(&format!("{dir}/{name}"), value);
@@ -284,10 +324,30 @@ fn loopback(sys: &mut Sys<'_>) {
         sys.fails(&format!("{dir}/{name}"), Errno::EINVAL);
     }
     for name in [
-        "collisions", "multicast", "rx_bytes", "rx_compressed", "rx_crc_errors", "rx_dropped", "rx_errors",
-        "rx_fifo_errors", "rx_frame_errors", "rx_length_errors", "rx_missed_errors", "rx_nohandler",
-        "rx_over_errors", "rx_packets", "tx_aborted_errors", "tx_bytes", "tx_carrier_errors", "tx_compressed",
-        "tx_dropped", "tx_errors", "tx_fifo_errors", "tx_heartbeat_errors", "tx_packets", "tx_window_errors",
+        "collisions",
+        "multicast",
+        "rx_bytes",
+        "rx_compressed",
+        "rx_crc_errors",
+        "rx_dropped",
+        "rx_errors",
+        "rx_fifo_errors",
+        "rx_frame_errors",
+        "rx_length_errors",
+        "rx_missed_errors",
+        "rx_nohandler",
+        "rx_over_errors",
+        "rx_packets",
+        "tx_aborted_errors",
+        "tx_bytes",
+        "tx_carrier_errors",
+        "tx_compressed",
+        "tx_dropped",
+        "tx_errors",
+        "tx_fifo_errors",
+        "tx_heartbeat_errors",
+        "tx_packets",
+        "tx_window_errors",
     ] {
         sys.text(&format!("{dir}/statistics/{name}"), "0");
     }

@@ -62,7 +62,10 @@ fn dev(_: &Kernel, out: &mut Vec<u8>) -> SysResult<()> {
          face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls \
          carrier compressed\n"
     );
-    put!(out, "    lo:       0       0    0    0    0     0          0         0        0       0    0    0    0     0       0          0\n");
+    put!(
+        out,
+        "    lo:       0       0    0    0    0     0          0         0        0       0    0    0    0     0       0          0\n"
+    );
     Ok(())
 }
 
@@ -110,7 +113,12 @@ fn snmp(_: &Kernel, out: &mut Vec<u8>) -> SysResult<()> {
          FragFails FragCreates OutTransmits",
         &[("Forwarding", 2), ("DefaultTTL", 64)],
     );
-    counters(out, "Icmp", "InMsgs InErrors InCsumErrors InDestUnreachs OutMsgs OutErrors OutDestUnreachs", &[]);
+    counters(
+        out,
+        "Icmp",
+        "InMsgs InErrors InCsumErrors InDestUnreachs OutMsgs OutErrors OutDestUnreachs",
+        &[],
+    );
     counters(
         out,
         "Tcp",
@@ -127,7 +135,12 @@ fn snmp(_: &Kernel, out: &mut Vec<u8>) -> SysResult<()> {
 }
 
 fn netstat(_: &Kernel, out: &mut Vec<u8>) -> SysResult<()> {
-    counters(out, "TcpExt", "SyncookiesSent SyncookiesRecv SyncookiesFailed ListenOverflows ListenDrops", &[]);
+    counters(
+        out,
+        "TcpExt",
+        "SyncookiesSent SyncookiesRecv SyncookiesFailed ListenOverflows ListenDrops",
+        &[],
+    );
     counters(out, "IpExt", "InNoRoutes InTruncatedPkts InOctets OutOctets", &[]);
     Ok(())
 }
@@ -157,7 +170,8 @@ fn ptype(_: &Kernel, out: &mut Vec<u8>) -> SysResult<()> {
 }
 
 fn route(_: &Kernel, out: &mut Vec<u8>) -> SysResult<()> {
-    let header = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT";
+    let header =
+        "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT";
     put!(out, "{header:<127}\n");
     Ok(())
 }
@@ -172,7 +186,10 @@ fn sockstat(_: &Kernel, out: &mut Vec<u8>) -> SysResult<()> {
 }
 
 fn sockstat6(_: &Kernel, out: &mut Vec<u8>) -> SysResult<()> {
-    put!(out, "TCP6: inuse 0\nUDP6: inuse 0\nUDPLITE6: inuse 0\nRAW6: inuse 0\nFRAG6: inuse 0 memory 0\n");
+    put!(
+        out,
+        "TCP6: inuse 0\nUDP6: inuse 0\nUDPLITE6: inuse 0\nRAW6: inuse 0\nFRAG6: inuse 0 memory 0\n"
+    );
     Ok(())
 }
 

@@ -1,6 +1,9 @@
 //! The top of `/proc`, and the file system itself.
 
-use std::{fmt, sync::{Arc, Weak}};
+use std::{
+    fmt,
+    sync::{Arc, Weak},
+};
 
 use super::{
     Builder, net,
@@ -11,9 +14,7 @@ use crate::{
     Errno, SysResult,
     fs::pseudo::{Entries, FixedEntries, LinkSource, Listed, PseudoDir, Tree, fs_stat},
     kernel::{Kernel, served},
-    vfs::{
-        FileSystem, FileSystemType, FileType, Inode, PathCx, StatFs, allocate_dev,
-    },
+    vfs::{FileSystem, FileSystemType, FileType, Inode, PathCx, StatFs, allocate_dev},
 };
 
 const PROC_SUPER_MAGIC: u64 = 0x9fa0;
@@ -119,7 +120,8 @@ impl Entries for Root {
     }
 
     fn list(&self, from: u64) -> SysResult<Vec<Listed>> {
-        let mut entries = if from < FIRST_PROCESS_KEY { self.fixed.list(from)? } else { Vec::new() };
+        let mut entries =
+            if from < FIRST_PROCESS_KEY { self.fixed.list(from)? } else { Vec::new() };
         let first = i32::try_from(from.saturating_sub(FIRST_PROCESS_KEY)).unwrap_or(i32::MAX);
         for pid in self.processes.ids(first)? {
             let key = FIRST_PROCESS_KEY + u64::from(pid.unsigned_abs());

@@ -234,7 +234,9 @@ impl Builder {
             Number(first, min, max) => {
                 (0o644, Arc::new(Kept { value: AtomicI64::new(first), min, max }))
             }
-            Shown(show) => (0o444, Arc::new(Asked { kernel: self.kernel.clone(), show, store: None })),
+            Shown(show) => {
+                (0o444, Arc::new(Asked { kernel: self.kernel.clone(), show, store: None }))
+            }
             Stored(show, store) => {
                 (0o644, Arc::new(Asked { kernel: self.kernel.clone(), show, store: Some(store) }))
             }

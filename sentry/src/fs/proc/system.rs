@@ -90,7 +90,10 @@ fn devices(_: &Kernel, out: &mut Vec<u8>) -> SysResult<()> {
 }
 
 fn filesystems(_: &Kernel, out: &mut Vec<u8>) -> SysResult<()> {
-    for name in ["sysfs", "tmpfs", "proc", "cgroup2", "devtmpfs", "sockfs", "pipefs", "ramfs", "devpts", "overlay"] {
+    for name in [
+        "sysfs", "tmpfs", "proc", "cgroup2", "devtmpfs", "sockfs", "pipefs", "ramfs", "devpts",
+        "overlay",
+    ] {
         put!(out, "nodev\t{name}\n");
     }
     Ok(())

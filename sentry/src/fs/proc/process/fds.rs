@@ -15,8 +15,7 @@ use crate::{
     kernel::Credentials,
     user::Fd,
     vfs::{
-        AccessMask, DirOps, FdEntry, FileOps, FileType, Inode, Link, Metadata,
-        SetAttr, VfsPath,
+        AccessMask, DirOps, FdEntry, FileOps, FileType, Inode, Link, Metadata, SetAttr, VfsPath,
     },
 };
 
@@ -184,4 +183,3 @@ pub(super) fn fdinfo_dir(subject: &Subject, index: u32) -> Arc<dyn Inode> {
     let attr = subject.attr(Sort::File, index, FileType::Directory, 0o555);
     PseudoDir::new(attr, Descriptors { subject: subject.clone(), shows: Shows::Info })
 }
-

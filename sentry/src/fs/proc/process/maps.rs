@@ -130,8 +130,15 @@ impl Sizes {
         put_kib("Referenced", self.resident);
         put_kib("Anonymous", self.anonymous);
         for name in [
-            "KSM", "LazyFree", "AnonHugePages", "ShmemPmdMapped", "FilePmdMapped",
-            "Shared_Hugetlb", "Private_Hugetlb", "Swap", "SwapPss",
+            "KSM",
+            "LazyFree",
+            "AnonHugePages",
+            "ShmemPmdMapped",
+            "FilePmdMapped",
+            "Shared_Hugetlb",
+            "Private_Hugetlb",
+            "Swap",
+            "SwapPss",
         ] {
             put_kib(name, 0);
         }
@@ -173,7 +180,9 @@ pub(super) fn smaps(task: &Arc<Task>, _: Scope, out: &mut Vec<u8>) -> SysResult<
     for entry in entries(task, true) {
         line(&entry, out);
         let bytes = entry.range.end - entry.range.start;
-        for (name, bytes) in [("Size", bytes), ("KernelPageSize", PAGE_SIZE), ("MMUPageSize", PAGE_SIZE)] {
+        for (name, bytes) in
+            [("Size", bytes), ("KernelPageSize", PAGE_SIZE), ("MMUPageSize", PAGE_SIZE)]
+        {
             put!(out, "{:<15} {:>8} kB\n", format!("{name}:"), bytes / 1024);
         }
         Sizes::of(&entry).lines(false, out);

@@ -27,7 +27,11 @@ fn copy_area(memory: &MemoryManager, area: Range<u64>, out: &mut Vec<u8>) -> Sys
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(len).map_err(|_| Errno::ENOMEM)?;
     bytes.resize(len, 0);
-    let got = if len == 0 { 0 } else { memory.copy_in_partial(UserAddr(area.start), &mut bytes).unwrap_or(0) };
+    let got = if len == 0 {
+        0
+    } else {
+        memory.copy_in_partial(UserAddr(area.start), &mut bytes).unwrap_or(0)
+    };
     bytes.truncate(got);
     out.append(&mut bytes);
     Ok(())
@@ -92,11 +96,7 @@ impl Inode for MemoryNode {
         access::check(&task, if self.is_pagemap { Look::Read } else { Look::Attach })?;
         // The memory of now: an execve afterwards does not show (`proc_mem_open`).
         let memory = task.memory();
-        Ok(if self.is_pagemap {
-            Box::new(PageMap { memory })
-        } else {
-            Box::new(Mem { memory })
-        })
+        Ok(if self.is_pagemap { Box::new(PageMap { memory }) } else { Box::new(Mem { memory }) })
     }
 }
 
@@ -190,7 +190,10 @@ impl FileOps for PageMap {
         let mut total = 0;
         while !dst.is_empty() {
             let page = (offset + total as u64) / ENTRY_BYTES;
-            let Some(addr) = page.checked_mul(platform::PAGE_SIZE).filter(|&addr| addr < end) else { break };
+            let Some(addr) = page.checked_mul(platform::PAGE_SIZE).filter(|&addr| addr < end)
+            else {
+                break;
+            };
             let present = memory.is_mapped(addr..addr + platform::PAGE_SIZE);
             let entry = if present { PAGE_PRESENT } else { 0 };
             total += dst.put(&entry.to_ne_bytes())?;

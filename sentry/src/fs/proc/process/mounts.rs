@@ -63,7 +63,13 @@ pub(super) fn mounts(task: &Arc<Task>, _: Scope, out: &mut Vec<u8>) -> SysResult
         put!(out, " ");
         mangle(&info.target, out);
         let fs = info.mount.fs();
-        put!(out, " {} {}{} 0 0\n", fs.type_name(), options(info.mount.flags()), fs.mount_options());
+        put!(
+            out,
+            " {} {}{} 0 0\n",
+            fs.type_name(),
+            options(info.mount.flags()),
+            fs.mount_options()
+        );
     }
     Ok(())
 }

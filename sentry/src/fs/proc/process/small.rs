@@ -217,7 +217,9 @@ pub(super) fn io(task: &Arc<Task>, _: Scope, out: &mut Vec<u8>) -> Result {
         return err!(EACCES);
     }
     // Divergence: bytes are not counted.
-    for name in ["rchar", "wchar", "syscr", "syscw", "read_bytes", "write_bytes", "cancelled_write_bytes"] {
+    for name in
+        ["rchar", "wchar", "syscr", "syscw", "read_bytes", "write_bytes", "cancelled_write_bytes"]
+    {
         put!(out, "{name}: 0\n");
     }
     Ok(())
@@ -265,7 +267,9 @@ impl Content for NoAttribute {
 /// `attr/`.
 pub(super) fn attributes(subject: &Subject, index: u32) -> Arc<dyn Inode> {
     let mut entries = FixedEntries::new();
-    for (name, at) in ["current", "prev", "exec", "fscreate", "keycreate", "sockcreate"].into_iter().zip(0..) {
+    for (name, at) in
+        ["current", "prev", "exec", "fscreate", "keycreate", "sockcreate"].into_iter().zip(0..)
+    {
         let perm = if name == "prev" { 0o444 } else { 0o666 };
         let attr = subject.attr(Sort::Attribute, at, FileType::Regular, perm);
         entries.add(name, PseudoFile::new(attr, Arc::new(NoAttribute)));

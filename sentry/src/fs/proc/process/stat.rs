@@ -44,8 +44,7 @@ pub(super) fn stat(task: &Arc<Task>, scope: Scope, out: &mut Vec<u8>) -> SysResu
     let used = times(task, scope);
     let children = group.child_cpu_times();
     let tty = group.session().and_then(|session| session.tty());
-    let (tty_number, foreground) =
-        tty.map_or((0, -1), |tty| (tty.device(), tty.foreground()));
+    let (tty_number, foreground) = tty.map_or((0, -1), |tty| (tty.device(), tty.foreground()));
     let ticks = |ns: u64| ns / NS_PER_TICK;
     put!(out, "{} (", task.tid());
     out.extend_from_slice(&task.comm());
@@ -69,14 +68,7 @@ pub(super) fn stat(task: &Arc<Task>, scope: Scope, out: &mut Vec<u8>) -> SysResu
     let (ignored, caught) = group.handlers().ignored_and_caught();
     // Only the first 31 fit: whoever wants all reads status.
     let low = |set: u64| set & 0x7fff_ffff;
-    put!(
-        out,
-        " {} {} {} {}",
-        low(pending.0),
-        low(task.blocked().0),
-        low(ignored.0),
-        low(caught.0)
-    );
+    put!(out, " {} {} {} {}", low(pending.0), low(task.blocked().0), low(ignored.0), low(caught.0));
     let sleeping = u8::from(task.run_state() == RunState::Sleeping && is_open);
     let (policy, rt_priority) = task.scheduling();
     let exit_signal = if scope == Scope::Process || task.is_leader() { libc::SIGCHLD } else { -1 };

@@ -145,7 +145,10 @@ fn capabilities(task: &Task, out: &mut Vec<u8>) {
     put!(out, "NoNewPrivs:\t{}\n", u8::from(cred.no_new_privs));
     let mode = task.seccomp_mode();
     put!(out, "Seccomp:\t{mode}\nSeccomp_filters:\t{}\n", u8::from(mode == 2));
-    put!(out, "Speculation_Store_Bypass:\tvulnerable\nSpeculationIndirectBranch:\talways enabled\n");
+    put!(
+        out,
+        "Speculation_Store_Bypass:\tvulnerable\nSpeculationIndirectBranch:\talways enabled\n"
+    );
 }
 
 fn placement(out: &mut Vec<u8>) {

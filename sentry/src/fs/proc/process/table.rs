@@ -7,9 +7,9 @@ use super::{
 };
 use crate::{
     Errno, SysResult, err,
+    fs::proc::access::{self, Look},
     fs::pseudo::{Content, Entries, Listed, PseudoDir, PseudoFile},
     kernel::{Credentials, Task},
-    fs::proc::access::{self, Look},
     vfs::{
         AccessMask, DirOps, FileDescription, FileOps, FileType, Inode, Metadata, SetAttr, VfsPath,
     },
@@ -182,18 +182,20 @@ impl TaskEntries {
 impl Entries for TaskEntries {
     fn lookup(&self, name: &[u8]) -> SysResult<Arc<dyn Inode>> {
         self.subject.task().map_err(|_| Errno::ENOENT)?;
-        let found = ENTRIES.iter().zip(0..).find(|((entry, place, _), _)| {
-            entry.as_bytes() == name && self.shows(*place)
-        });
+        let found = ENTRIES
+            .iter()
+            .zip(0..)
+            .find(|((entry, place, _), _)| entry.as_bytes() == name && self.shows(*place));
         let ((_, _, node), index) = found.ok_or(Errno::ENOENT)?;
         Ok(self.inode(index, *node))
     }
 
     fn list(&self, from: u64) -> SysResult<Vec<Listed>> {
         self.subject.task().map_err(|_| Errno::ENOENT)?;
-        let shown = ENTRIES.iter().zip(0_u32..).filter(|((_, place, _), index)| {
-            u64::from(*index) >= from && self.shows(*place)
-        });
+        let shown = ENTRIES
+            .iter()
+            .zip(0_u32..)
+            .filter(|((_, place, _), index)| u64::from(*index) >= from && self.shows(*place));
         Ok(shown
             .map(|((name, _, node), index)| Listed {
                 key: index.into(),

@@ -49,7 +49,9 @@ impl Processes {
 
     pub(in crate::fs::proc) fn listed(&self, pid: i32, key: u64) -> Listed {
         let ino = match upgrade(&self.kernel).map(|kernel| kernel.tasks.task(pid)) {
-            Ok(Some(task)) => Subject::new(&task, Scope::Process, self.dev).ino(super::Sort::Directory, 0),
+            Ok(Some(task)) => {
+                Subject::new(&task, Scope::Process, self.dev).ino(super::Sort::Directory, 0)
+            }
             _ => 0,
         };
         Listed { key, name: pid.to_string().into_bytes(), ino, kind: FileType::Directory }

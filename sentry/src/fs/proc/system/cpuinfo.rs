@@ -9,7 +9,8 @@ pub(super) fn cpuinfo(_: &Kernel, out: &mut Vec<u8>) -> SysResult<()> {
     let cpu = cpu_identity();
     let count = cpu_count();
     let mhz = cpu.tsc_hz as f64 / 1e6;
-    let largest = cpu.caches.iter().filter(|cache| cache.level <= 2).max_by_key(|cache| cache.level);
+    let largest =
+        cpu.caches.iter().filter(|cache| cache.level <= 2).max_by_key(|cache| cache.level);
     let cache_kib = largest.map_or(0, |cache| cache.bytes() / 1024);
     for number in 0..count {
         put!(out, "processor\t: {number}\n");
@@ -20,9 +21,16 @@ pub(super) fn cpuinfo(_: &Kernel, out: &mut Vec<u8>) -> SysResult<()> {
         put!(out, "stepping\t: {}\n", cpu.stepping);
         put!(out, "cpu MHz\t\t: {mhz:.3}\n");
         put!(out, "cache size\t: {cache_kib} KB\n");
-        put!(out, "physical id\t: 0\nsiblings\t: {count}\ncore id\t\t: {number}\ncpu cores\t: {count}\n");
+        put!(
+            out,
+            "physical id\t: 0\nsiblings\t: {count}\ncore id\t\t: {number}\ncpu cores\t: {count}\n"
+        );
         put!(out, "apicid\t\t: {number}\ninitial apicid\t: {number}\n");
-        put!(out, "fpu\t\t: yes\nfpu_exception\t: yes\ncpuid level\t: {}\nwp\t\t: yes\n", cpu.level);
+        put!(
+            out,
+            "fpu\t\t: yes\nfpu_exception\t: yes\ncpuid level\t: {}\nwp\t\t: yes\n",
+            cpu.level
+        );
         put!(out, "flags\t\t: {}\n", cpu.flags.join(" "));
         put!(out, "bugs\t\t:\n");
         put!(out, "bogomips\t: {:.2}\n", mhz * 2.0);

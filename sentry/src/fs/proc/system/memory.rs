@@ -79,10 +79,28 @@ pub(super) fn vmstat(kernel: &Kernel, out: &mut Vec<u8>) -> SysResult<()> {
     let (free, used) = ((total - used) / 4096, used / 4096);
     put!(out, "nr_free_pages {free}\nnr_active_anon {used}\nnr_anon_pages {used}\n");
     for name in [
-        "nr_inactive_anon", "nr_inactive_file", "nr_active_file", "nr_unevictable", "nr_mlock",
-        "nr_mapped", "nr_file_pages", "nr_dirty", "nr_writeback", "nr_slab_reclaimable",
-        "nr_slab_unreclaimable", "nr_page_table_pages", "nr_kernel_stack", "nr_shmem", "pgpgin", "pgpgout",
-        "pswpin", "pswpout", "pgfree", "pgfault", "pgmajfault", "oom_kill",
+        "nr_inactive_anon",
+        "nr_inactive_file",
+        "nr_active_file",
+        "nr_unevictable",
+        "nr_mlock",
+        "nr_mapped",
+        "nr_file_pages",
+        "nr_dirty",
+        "nr_writeback",
+        "nr_slab_reclaimable",
+        "nr_slab_unreclaimable",
+        "nr_page_table_pages",
+        "nr_kernel_stack",
+        "nr_shmem",
+        "pgpgin",
+        "pgpgout",
+        "pswpin",
+        "pswpout",
+        "pgfree",
+        "pgfault",
+        "pgmajfault",
+        "oom_kill",
     ] {
         put!(out, "{name} 0\n");
     }
@@ -103,7 +121,11 @@ pub(super) fn buddyinfo(kernel: &Kernel, out: &mut Vec<u8>) -> SysResult<()> {
 pub(super) fn zoneinfo(kernel: &Kernel, out: &mut Vec<u8>) -> SysResult<()> {
     let (total, used) = totals(kernel);
     let (pages, free) = (total / 4096, (total - used) / 4096);
-    put!(out, "Node 0, zone   Normal\n  pages free     {free}\n        boost    0\n        min      {}\n", pages / 1024);
+    put!(
+        out,
+        "Node 0, zone   Normal\n  pages free     {free}\n        boost    0\n        min      {}\n",
+        pages / 1024
+    );
     put!(out, "        low      {}\n        high     {}\n", pages / 819, pages / 682);
     put!(out, "        spanned  {pages}\n        present  {pages}\n        managed  {pages}\n");
     Ok(())

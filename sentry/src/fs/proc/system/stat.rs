@@ -46,7 +46,8 @@ pub(super) fn stat(kernel: &Kernel, out: &mut Vec<u8>) -> SysResult<()> {
     for cpu in 0..count {
         put!(out, "cpu{cpu} {}\n", line(count.max(1) as u64));
     }
-    let boot_s = (kernel.clocks.realtime_ns().saturating_sub(kernel.clocks.uptime_ns())) / 1_000_000_000;
+    let boot_s =
+        (kernel.clocks.realtime_ns().saturating_sub(kernel.clocks.uptime_ns())) / 1_000_000_000;
     put!(out, "intr 0\nctxt 0\nbtime {boot_s}\nprocesses {}\n", kernel.tasks.last_pid());
     put!(out, "procs_running {}\nprocs_blocked 0\n", running(kernel).0.max(1));
     put!(out, "softirq 0 0 0 0 0 0 0 0 0 0 0\n");
@@ -84,7 +85,10 @@ pub(super) fn interrupts(_: &Kernel, out: &mut Vec<u8>) -> SysResult<()> {
 
 pub(super) fn softirqs(_: &Kernel, out: &mut Vec<u8>) -> SysResult<()> {
     cpu_columns(out, 20);
-    for name in ["HI", "TIMER", "NET_TX", "NET_RX", "BLOCK", "IRQ_POLL", "TASKLET", "SCHED", "HRTIMER", "RCU"] {
+    for name in [
+        "HI", "TIMER", "NET_TX", "NET_RX", "BLOCK", "IRQ_POLL", "TASKLET", "SCHED", "HRTIMER",
+        "RCU",
+    ] {
         put!(out, "{name:>12}:");
         for _ in 0..cpu_count() {
             put!(out, " {:>10}", 0);
