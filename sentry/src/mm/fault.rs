@@ -83,7 +83,6 @@ impl MemoryManager {
             match step {
                 Step::Done => return Ok(()),
                 Step::Fetch { want, range } => {
-                    let writes = access == AccessKind::Write;
                     match self.fetch(&want) {
                         Ok(fetched) if !fetched.is_empty() => {
                             let mut state = self.write_state();
@@ -97,7 +96,7 @@ impl MemoryManager {
                             fetched.install(&mut state, range.start, part, prot, &mut batch, false);
                             self.commit(&state, &batch, &[])
                                 .map_err(|_| fault(libc::SIGBUS, BUS_ADRERR))?;
-                            if !writes || want.shared {
+                            if access != AccessKind::Write || want.shared {
                                 return Ok(());
                             }
                         }
@@ -137,8 +136,16 @@ impl MemoryManager {
         let bus = FaultError { signal: libc::SIGBUS, code: BUS_ADRERR, addr };
         if let Some((range, pma)) = state.pmas.find(page) {
             if access == AccessKind::Write && pma.copies_on_write() {
-                let (range, pma) = (range, pma.clone());
-                return self.break_cow(&mut state, page, range, &pma).map_err(|_| bus);
+                let block = match &vma.source {
+                    Source::File { file, .. }
+                        if pma.owner == Owner::Borrowed && !file.may_copy_early() =>
+                    {
+                        PAGE_SIZE
+                    }
+                    _ => COPY_BLOCK,
+                };
+                let pma = pma.clone();
+                return self.break_cow(&mut state, page, block, range, &pma).map_err(|_| bus);
             }
             if !from_guest {
                 return Ok(Step::Done);
@@ -168,7 +175,7 @@ impl MemoryManager {
                 offset: offset.saturating_add(page - vma_range.start),
                 len: end - page,
                 shared: vma.is_shared(),
-                writable: access == AccessKind::Write,
+                copy: false,
             };
             return Ok(Step::Fetch { want, range: page..end });
         }
@@ -186,16 +193,18 @@ impl MemoryManager {
         Ok(Step::Done)
     }
 
-    /// Makes the page writable: by itself when no one else has it, else as a copy.
+    /// Makes the page writable: by itself when no one else has it, else as a copy, with what is in the aligned
+    /// `block` of bytes around it.
     fn break_cow(
         &self,
         state: &mut MmState,
         page: u64,
+        block: u64,
         range: Range<u64>,
         pma: &Pma,
     ) -> Result<Step, Errno> {
-        let block = page & !(COPY_BLOCK - 1);
-        let part = range.start.max(block)..range.end.min(block.saturating_add(COPY_BLOCK));
+        let first = page & !(block - 1);
+        let part = range.start.max(first)..range.end.min(first.saturating_add(block));
         let mut part_pma = pma.clone();
         part_pma.advance(part.start - range.start);
         let Place::Memory { .. } = pma.place else {

@@ -21,8 +21,8 @@ use super::{
     vma::MappedFile,
 };
 
-/// Private writable mappings up to this size (an ELF data segment) are copied at once: they are written soon, each
-/// page by a fault of its own otherwise.
+/// Private writable mappings up to this size that look like an ELF data segment are copied at once: they are written
+/// soon, each page by a fault of its own otherwise.
 const COPY_EAGERLY_MAX: u64 = 64 << 10;
 
 /// Pages an object named, counted, not yet in an address space. Given back when dropped.
@@ -42,8 +42,8 @@ pub(super) struct Want {
     pub(super) offset: u64,
     pub(super) len: u64,
     pub(super) shared: bool,
-    /// Will be written to.
-    pub(super) writable: bool,
+    /// Will be written to soon: a small private mapping is copied at once.
+    pub(super) copy: bool,
 }
 
 impl MemoryManager {
@@ -62,7 +62,7 @@ impl MemoryManager {
         };
         let end = page_up(want.object.mappable.size()).unwrap_or(u64::MAX & !(PAGE_SIZE - 1));
         let len = want.len.min(end.saturating_sub(want.offset));
-        let copy = want.writable && !want.shared && len <= COPY_EAGERLY_MAX;
+        let copy = want.copy && !want.shared && len <= COPY_EAGERLY_MAX;
         let mut done = 0;
         while done < len {
             let offset = want.offset.checked_add(done).ok_or(Errno::EOVERFLOW)?;

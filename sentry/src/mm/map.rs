@@ -86,7 +86,13 @@ impl MemoryManager {
                         offset: *offset,
                         len,
                         shared: request.flags.contains(VmaFlags::SHARED),
-                        writable: request.prot.contains(Prot::WRITE),
+                        // As the dynamic linker maps data segments.
+                    copy: request.prot.contains(Prot::WRITE)
+                        && matches!(
+                            request.placement,
+                            Placement::Fixed | Placement::FixedNoReplace
+                        )
+                        && file.may_copy_early(),
                     }))
                 }
                 _ => None,

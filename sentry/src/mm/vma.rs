@@ -52,6 +52,12 @@ pub struct MappedFile {
 }
 
 impl MappedFile {
+    /// May a private mapping take copies of pages which the guest has not written? Then it no longer sees what
+    /// others write to the file; no one does that to programs and libraries, which are opened for reading only.
+    pub(super) fn may_copy_early(&self) -> bool {
+        self.file.as_ref().is_some_and(|file| !file.is_writable())
+    }
+
     /// Do both map the same open file?
     pub(super) fn is_same(&self, other: &Self) -> bool {
         std::ptr::eq(self, other)
