@@ -82,27 +82,25 @@ impl MemoryManager {
             let step = self.fault_step(addr, access, from_guest)?;
             match step {
                 Step::Done => return Ok(()),
-                Step::Fetch { want, range } => {
-                    match self.fetch(&want) {
-                        Ok(fetched) if !fetched.is_empty() => {
-                            let mut state = self.write_state();
-                            let mut batch = Batch::default();
-                            let Some((part, prot)) = still_wanted(&state, &want, &range) else {
-                                continue;
-                            };
-                            if !fetched.is_current() {
-                                continue;
-                            }
-                            fetched.install(&mut state, range.start, part, prot, &mut batch, false);
-                            self.commit(&state, &batch, &[])
-                                .map_err(|_| fault(libc::SIGBUS, BUS_ADRERR))?;
-                            if access != AccessKind::Write || want.shared {
-                                return Ok(());
-                            }
+                Step::Fetch { want, range } => match self.fetch(&want) {
+                    Ok(fetched) if !fetched.is_empty() => {
+                        let mut state = self.write_state();
+                        let mut batch = Batch::default();
+                        let Some((part, prot)) = still_wanted(&state, &want, &range) else {
+                            continue;
+                        };
+                        if !fetched.is_current() {
+                            continue;
                         }
-                        _ => return Err(fault(libc::SIGBUS, BUS_ADRERR)),
+                        fetched.install(&mut state, range.start, part, prot, &mut batch, false);
+                        self.commit(&state, &batch, &[])
+                            .map_err(|_| fault(libc::SIGBUS, BUS_ADRERR))?;
+                        if access != AccessKind::Write || want.shared {
+                            return Ok(());
+                        }
                     }
-                }
+                    _ => return Err(fault(libc::SIGBUS, BUS_ADRERR)),
+                },
                 Step::Copy { range, pma } => {
                     let len = range.end - range.start;
                     let copy = copy_pages(&self.memory, &pma.place, len)

@@ -87,12 +87,12 @@ impl MemoryManager {
                         len,
                         shared: request.flags.contains(VmaFlags::SHARED),
                         // As the dynamic linker maps data segments.
-                    copy: request.prot.contains(Prot::WRITE)
-                        && matches!(
-                            request.placement,
-                            Placement::Fixed | Placement::FixedNoReplace
-                        )
-                        && file.may_copy_early(),
+                        copy: request.prot.contains(Prot::WRITE)
+                            && matches!(
+                                request.placement,
+                                Placement::Fixed | Placement::FixedNoReplace
+                            )
+                            && file.may_copy_early(),
                     }))
                 }
                 _ => None,
