@@ -12,7 +12,7 @@ use crate::{
         devpts::Devpts,
         gofer::GoferFs,
         overlay::OverlayFs,
-        tmpfs::{Tmpfs, TmpfsOptions},
+        tmpfs::{Tmpfs, TmpfsOptions, TmpfsType},
     },
     kernel::{Credentials, Kernel},
     vfs::{
@@ -30,6 +30,7 @@ pub(super) fn build(
     let nosuid = MountFlags::NOSUID | MountFlags::NODEV;
     let (root, flags) = root(kernel, client, config)?;
     let namespace = MountNamespace::new(root, flags, b"lazaret");
+    namespace.types().register(Arc::new(TmpfsType::new(kernel.memory().clone())));
     let place = Places { cx: PathCx::at_root(&namespace, Credentials::root()) };
 
     let mount = |fs: Arc<dyn FileSystem>, at: &[u8], flags, source: &[u8]| {

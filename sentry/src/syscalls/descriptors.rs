@@ -99,13 +99,14 @@ fn fcntl_opened(
             if owner == i32::MIN {
                 return err!(EINVAL);
             }
-            file.set_owner(owner, signal);
+            check_owner(task, owner)?;
+            file.set_owner(owner, signal, false);
             Ok(0)
         }
         F_GETOWN_EX | F_SETOWN_EX => owner_ex(task, file, command, UserRef::new(arg)),
         F_GETSIG => Ok(signal.into()),
         F_SETSIG if arg <= 64 => {
-            file.set_owner(owner, arg as u32);
+            file.set_owner(owner, arg as u32, file.owner_is_thread());
             Ok(0)
         }
         // Nothing here breaks leases, so none are given; no one holds one.
@@ -116,7 +117,18 @@ fn fcntl_opened(
     }
 }
 
-/// `struct f_owner_ex`: a thread (0), process (1) or process group (2). Threads are kept as processes.
+/// Is there such a process, or (negative) group? `ESRCH`; 0 stands for no one.
+fn check_owner(task: &CurrentTask, owner: i32) -> SysResult<()> {
+    let tasks = &task.kernel().tasks;
+    let found = match owner {
+        0 => true,
+        1.. => tasks.task(owner).is_some(),
+        _ => !tasks.process_group(owner.saturating_neg()).is_empty(),
+    };
+    if found { Ok(()) } else { err!(ESRCH) }
+}
+
+/// `struct f_owner_ex`: a thread (0), process (1) or process group (2).
 fn owner_ex(
     task: &CurrentTask,
     file: &FileDescription,
@@ -125,7 +137,11 @@ fn owner_ex(
 ) -> SysResult<u64> {
     let (owner, signal) = file.owner();
     if command == F_GETOWN_EX {
-        let answer = if owner < 0 { [2, -owner] } else { [1, owner] };
+        let answer = match owner {
+            ..0 => [2, owner.saturating_neg()],
+            _ if file.owner_is_thread() => [0, owner],
+            _ => [1, owner],
+        };
         task.mm().write_obj(arg, &answer)?;
         return Ok(0);
     }
@@ -133,11 +149,13 @@ fn owner_ex(
     if pid < 0 {
         return err!(ESRCH);
     }
-    match kind {
-        0 | 1 => file.set_owner(pid, signal),
-        2 => file.set_owner(-pid, signal),
+    let owner = match kind {
+        0 | 1 => pid,
+        2 => pid.saturating_neg(),
         _ => return err!(EINVAL),
-    }
+    };
+    check_owner(task, owner)?;
+    file.set_owner(owner, signal, kind == 0);
     Ok(0)
 }
 

@@ -230,16 +230,25 @@ impl FileDescription {
         }
     }
 
-    /// F_SETOWN and F_SETSIG.
+    /// F_SETOWN and F_SETSIG: process (negative: group) and signal.
     pub fn owner(&self) -> (i32, u32) {
         let packed = self.owner.load(Ordering::Relaxed);
-        ((packed >> 32) as i32, packed as u32)
+        ((packed >> 32) as i32, packed as u32 & !OWNER_IS_THREAD)
     }
 
-    pub fn set_owner(&self, pid: i32, signal: u32) {
-        self.owner.store((u64::from(pid as u32) << 32) | u64::from(signal), Ordering::Relaxed);
+    /// Is the owner a thread by itself (F_SETOWN_EX with F_OWNER_TID)?
+    pub fn owner_is_thread(&self) -> bool {
+        self.owner.load(Ordering::Relaxed) as u32 & OWNER_IS_THREAD != 0
+    }
+
+    pub fn set_owner(&self, pid: i32, signal: u32, is_thread: bool) {
+        let low = if is_thread { signal | OWNER_IS_THREAD } else { signal };
+        self.owner.store((u64::from(pid as u32) << 32) | u64::from(low), Ordering::Relaxed);
     }
 }
+
+/// A bit next to the signal, whose numbers end at 64.
+const OWNER_IS_THREAD: u32 = 1 << 16;
 
 impl fmt::Debug for FileDescription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

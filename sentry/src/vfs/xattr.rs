@@ -12,6 +12,9 @@ use crate::{
 
 /// The rules of each namespace (`xattr_permission`); the caller checks the mount for writes.
 fn may_access(path: &VfsPath, cred: &Credentials, name: &[u8], write: bool) -> SysResult<()> {
+    if [&b"user."[..], b"trusted.", b"security."].contains(&name) {
+        return err!(EINVAL);
+    }
     let want = if write { AccessMask::WRITE } else { AccessMask::READ };
     let is_kernels = name.starts_with(b"security.") || name.starts_with(b"system.");
     if is_kernels {
