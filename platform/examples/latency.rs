@@ -4,12 +4,14 @@
 use std::{sync::Arc, time::Instant};
 
 use platform::{
-    AddressSpace, Backing, Context, MapOp, PAGE_SIZE, Platform, PlatformError, PlatformKind, Prot,
-    Trap, memory::MemoryFile,
+    AddressSpace, Backing, Context, MapOp, PAGE_SIZE, PlatformError, PlatformKind, Prot, Trap,
+    memory::MemoryFile,
 };
 
 const CODE: u64 = 0x40_0000;
 const AREA: u64 = 0x1000_0000;
+
+type Guest = (Arc<dyn AddressSpace>, Box<dyn Context>);
 
 /// Runs `f` so many times, several times over, and prints the best and the median.
 fn measure(what: &str, times: u32, mut f: impl FnMut() -> Result<(), PlatformError>) {
@@ -54,7 +56,7 @@ fn main() -> Result<(), PlatformError> {
         backing: Backing::Memory(range),
         populate: false,
     };
-    let new_guest = || -> Result<(Arc<dyn AddressSpace>, Box<dyn Context>), PlatformError> {
+    let new_guest = || -> Result<Guest, PlatformError> {
         let space = platform.new_address_space()?;
         space.apply(&[map(CODE, code, Prot::READ | Prot::EXEC)])?;
         let mut context = space.clone().new_context()?;

@@ -10,7 +10,7 @@ use std::{
 };
 
 use common::*;
-use platform::{Context, PlatformError, PlatformKind};
+use platform::{PlatformError, PlatformKind};
 
 /// `syscall` then a jump back to it.
 const LOOP: &[u8] = &[0x0f, 0x05, 0xeb, 0xfc];
