@@ -22,6 +22,7 @@ mod regs;
 mod stub;
 mod systrap;
 mod trap;
+mod vdso;
 
 use std::{any::Any, fmt, os::fd::OwnedFd, sync::Arc};
 

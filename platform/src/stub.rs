@@ -35,4 +35,4 @@ pub(crate) use kick::Kicker;
 pub(crate) use process::{StubProcess, Waiter};
 pub(crate) use registry::Listener;
 pub(crate) use system::StubSystem;
-pub(crate) use zygote::Kind;
+pub(crate) use zygote::{Kind, own_vdso};

@@ -28,6 +28,7 @@ use crate::{
     AddressSpace, Platform, PlatformError, VdsoImage,
     memory::MemoryFile,
     stub::{Kind, StubSystem, layout::USER_END},
+    vdso,
 };
 
 /// The lowest guest address: what `vm.mmap_min_addr` allows everywhere.
@@ -46,7 +47,7 @@ impl Systrap {
     /// Starts the zygote and its helpers.
     pub(crate) fn new(memory: Arc<MemoryFile>) -> Result<Self, PlatformError> {
         let system = Arc::new(StubSystem::start(Kind::Notify)?);
-        let vdso = VdsoImage { image: Arc::from([]), sigreturn_offset: 0 };
+        let vdso = vdso::image(system.host_vdso());
         Ok(Self { system, memory, format: Arc::default(), vdso })
     }
 }

@@ -12,7 +12,8 @@ use std::{
 
 use common::*;
 use platform::{
-    AccessKind, Backing, Context, MapOp, PlatformError, PlatformKind, Prot, Trap, host::Parker,
+    AccessKind, Backing, Context, MapOp, PlatformError, PlatformKind, Prot, Trap, host,
+    host::Parker,
 };
 
 /// Runs each test on each platform.
@@ -52,6 +53,7 @@ on_all_platforms! {
     single_steps,
     new_contexts_start_clean,
     many_changes_in_one_batch,
+    the_vdso_reads_the_clock_without_a_call,
 }
 
 /// `syscall` then a jump back to it.
@@ -531,4 +533,43 @@ fn many_changes_in_one_batch(host: &Host) {
     let mut context = guest.context(0);
     assert_eq!(next_syscall(&mut *context).0, 0);
     assert_eq!(guest.data_u64(0), 0);
+}
+
+fn the_vdso_reads_the_clock_without_a_call(host: &Host) {
+    const VDSO: u64 = 0x7000_0000;
+    let vdso = host.platform.vdso();
+    // The first function is clock_gettime: endbr64; mov rax, [rip + ...
+    let start = [0xf3, 0x0f, 0x1e, 0xfa, 0x48, 0x8b, 0x05];
+    let function = vdso.image.windows(7).position(|bytes| bytes == start).unwrap() as u64;
+    // mov edi, r12d; lea rsi, [rbx]; call r13; dec r14; jnz back; syscall; jmp back
+    let guest = host.guest(&[
+        0x44, 0x89, 0xe7, 0x48, 0x8d, 0x33, 0x41, 0xff, 0xd5, 0x49, 0xff, 0xce, 0x75, 0xf2, 0x0f,
+        0x05, 0xeb, 0xee,
+    ]);
+    let len = vdso.image.len() as u64;
+    let page = host.memory.allocate(len, None).unwrap();
+    host.memory.slice(page).copy_from(&vdso.image);
+    let prot = Prot::READ | Prot::EXEC;
+    let backing = Backing::Memory(page);
+    guest
+        .space
+        .apply(&[MapOp::Map { addr: VDSO, len, prot, backing, populate: false }])
+        .unwrap();
+    let mut context = guest.context(0);
+    let regs = context.registers().unwrap();
+    (regs.r12, regs.rbx, regs.r13, regs.r14) = (1, DATA, VDSO + function, 10_000);
+    let before = host::clock_monotonic_ns();
+    let start = Instant::now();
+    // clock_gettime has returned 0, which is in rax.
+    assert_eq!(next_syscall(&mut *context).0, 0);
+    eprintln!("10,000 times clock_gettime in a guest: {:?}", start.elapsed());
+    let now = guest.data_u64(0) * 1_000_000_000 + guest.data_u64(8);
+    assert!((before..=host::clock_monotonic_ns()).contains(&now));
+    // A clock which the host's vDSO cannot read makes it call from there.
+    context.registers().unwrap().r12 = libc::CLOCK_PROCESS_CPUTIME_ID as u64;
+    context.registers().unwrap().r14 = 1;
+    let (number, args) = next_syscall(&mut *context);
+    assert_eq!((number as i64, args[0], args[1]), (libc::SYS_clock_gettime, 2, DATA));
+    context.set_return(0);
+    assert_eq!(next_syscall(&mut *context).0, 0);
 }

@@ -87,7 +87,7 @@ fn write_constants(control: &Control, kind: Kind) {
 }
 
 /// The vvar and vDSO mappings of this process: start, length, and which is the vDSO.
-fn own_vdso() -> Vec<(u64, u64, bool)> {
+pub(crate) fn own_vdso() -> Vec<(u64, u64, bool)> {
     let maps = host::own_maps();
     let parse = |line: &str| {
         let is_vdso = line.ends_with("[vdso]");
