@@ -551,10 +551,7 @@ fn the_vdso_reads_the_clock_without_a_call(host: &Host) {
     host.memory.slice(page).copy_from(&vdso.image);
     let prot = Prot::READ | Prot::EXEC;
     let backing = Backing::Memory(page);
-    guest
-        .space
-        .apply(&[MapOp::Map { addr: VDSO, len, prot, backing, populate: false }])
-        .unwrap();
+    guest.space.apply(&[MapOp::Map { addr: VDSO, len, prot, backing, populate: false }]).unwrap();
     let mut context = guest.context(0);
     let regs = context.registers().unwrap();
     (regs.r12, regs.rbx, regs.r13, regs.r14) = (1, DATA, VDSO + function, 10_000);

@@ -60,7 +60,8 @@ pub(super) fn symbol(image: &[u8], name: &[u8]) -> Option<u64> {
     for n in 0..count.min(SYMBOLS_MAX) {
         let at = symbols.checked_add(n * SYMBOL_LEN)?;
         let start = usize::try_from(strings.checked_add(u32_at(image, at)?.into())?).ok()?;
-        let found = image.get(start..)?.strip_prefix(name).is_some_and(|rest| rest.first() == Some(&0));
+        let found =
+            image.get(start..)?.strip_prefix(name).is_some_and(|rest| rest.first() == Some(&0));
         if found && u16_at(image, at + 6)? != SHN_UNDEF {
             return u64_at(image, at + 8)?.checked_sub(base);
         }
