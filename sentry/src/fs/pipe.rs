@@ -327,10 +327,6 @@ impl FileOps for PipeEnd {
         }
     }
 
-    fn sync(&self, _file: &FileDescription, _data_only: bool) -> SysResult<()> {
-        err!(EINVAL)
-    }
-
     fn as_any(&self) -> &dyn Any {
         self
     }

@@ -45,6 +45,12 @@ impl MappingSet {
         self.spaces.lock().iter().all(|space| space.strong_count() == 0)
     }
 
+    /// Does someone map it shared, so that it could be written through the mapping?
+    pub fn has_writable_mapping(&self) -> bool {
+        let spaces: Vec<_> = self.spaces.lock().iter().filter_map(Weak::upgrade).collect();
+        spaces.iter().any(|mm| mm.maps_writable(self))
+    }
+
     /// Takes away the pages of the object's bytes `range` (whole pages) from all who map them: touching them asks
     /// [`crate::vfs::Mappable::pages`] again. `private_copies`: also those a write has copied (truncation does that,
     /// hole punching does not). To be called after the object itself has dropped the pages, with no lock
@@ -66,6 +72,16 @@ impl MemoryManager {
         {
             set.add(&self.this);
         }
+    }
+
+    fn maps_writable(&self, set: &MappingSet) -> bool {
+        let state = self.state.read();
+        state.vmas.iter().any(|(_, vma)| {
+            let Source::File { file, .. } = &vma.source else { return false };
+            vma.is_shared()
+                && vma.max_prot.contains(platform::Prot::WRITE)
+                && file.mappable.mappings().is_some_and(|its| std::ptr::eq(its, set))
+        })
     }
 
     fn invalidate(&self, set: &MappingSet, bytes: &Range<u64>, private_copies: bool) {

@@ -148,8 +148,12 @@ fn map_file(
             if request.prot.contains(Prot::WRITE) && !file.is_writable() {
                 return err!(EACCES);
             }
+            let sealed = file.ops().is_write_sealed();
+            if request.prot.contains(Prot::WRITE) && sealed {
+                return err!(EPERM);
+            }
             request.flags |= VmaFlags::SHARED;
-            if !file.is_writable() {
+            if !file.is_writable() || sealed {
                 request.max_prot -= Prot::WRITE;
             }
         }

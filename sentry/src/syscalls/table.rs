@@ -305,14 +305,14 @@ static X86_64: [Option<Entry>; TABLE_SIZE] = const { syscall_table! {
     279 move_pages;
     280 utimensat => super::attr::sys_utimensat, Full;
     281 epoll_pwait => super::epoll::sys_epoll_pwait, Full;
-    282 signalfd;
-    283 timerfd_create;
+    282 signalfd => super::signalfd::sys_signalfd, Full;
+    283 timerfd_create => super::timerfd::sys_timerfd_create, Full;
     284 eventfd => super::eventfd::sys_eventfd, Full;
     285 fallocate => super::file_range::sys_fallocate, Partial("ranges are not collapsed or inserted in tmpfs");
-    286 timerfd_settime;
-    287 timerfd_gettime;
+    286 timerfd_settime => super::timerfd::sys_timerfd_settime, Full;
+    287 timerfd_gettime => super::timerfd::sys_timerfd_gettime, Full;
     288 accept4 => super::socket::sys_accept4, Full;
-    289 signalfd4;
+    289 signalfd4 => super::signalfd::sys_signalfd4, Full;
     290 eventfd2 => super::eventfd::sys_eventfd2, Full;
     291 epoll_create1 => super::epoll::sys_epoll_create1, Full;
     292 dup3 => super::descriptors::sys_dup3, Full;
@@ -340,11 +340,19 @@ static X86_64: [Option<Entry>; TABLE_SIZE] = const { syscall_table! {
     314 sched_setattr => super::sched::sys_sched_setattr, Partial("checked and kept; the host schedules; no SCHED_DEADLINE");
     315 sched_getattr => super::sched::sys_sched_getattr, Full;
     316 renameat2 => super::link::sys_renameat2, Full;
+<<<<<<< HEAD
     317 seccomp => super::seccomp::sys_seccomp, Partial("no SECCOMP_FILTER_FLAG_NEW_LISTENER");
     318 getrandom => super::sysinfo::sys_getrandom, Full;
     319 memfd_create;
     320 kexec_file_load => super::sysinfo::sys_not_permitted, Refused("changes the machine, or looks behind it");
     321 bpf => super::sysinfo::sys_not_permitted, Refused("changes the machine, or looks behind it");
+=======
+    317 seccomp;
+    318 getrandom;
+    319 memfd_create => super::memfd::sys_memfd_create, Partial("no huge pages");
+    320 kexec_file_load;
+    321 bpf;
+>>>>>>> b6c2736 (Add signalfd, timerfd and memfd)
     322 execveat => super::exec::sys_execveat, Full;
     323 userfaultfd => super::sysinfo::sys_not_permitted, Refused("changes the machine, or looks behind it");
     324 membarrier => super::membarrier::sys_membarrier, Full;

@@ -166,6 +166,11 @@ pub trait FileOps: Send + Sync + Any + fmt::Debug {
         false
     }
 
+    /// Sealed against writing: a shared mapping cannot be writable (`EPERM`), nor become so.
+    fn is_write_sealed(&self) -> bool {
+        false
+    }
+
     /// fsync(2), fdatasync(2).
     fn sync(&self, _file: &FileDescription, _data_only: bool) -> SysResult<()> {
         err!(EINVAL)

@@ -1,10 +1,8 @@
 //! Looking at signals before guest code is entered (`get_signal` in `kernel/signal.c`).
 
-use std::sync::atomic::Ordering;
-
 use linux_abi::{
     SigInfo, SigSet, Signal,
-    signal::{SigAction, sa, si_code},
+    signal::{SigAction, sa},
 };
 
 use super::run::{Interrupted, Next};
@@ -50,35 +48,12 @@ impl CurrentTask {
         Next::Exit
     }
 
-    /// Takes a pending signal of `wanted`: the thread's own first.
+    /// As [`Task::take_signal`].
     pub(in crate::kernel) fn dequeue_signal(
         &mut self,
         wanted: SigSet,
     ) -> Option<(Signal, SigInfo)> {
-        let (own, shared) = self.task.pending_signals();
-        if own.union(shared).intersection(wanted).is_empty() {
-            return None;
-        }
-        let group = self.task.thread_group();
-        let (signal, mut info) = {
-            let mut state = group.state.lock();
-            let mut queue = self.task.signals.lock();
-            if let Some(signal) = queue.next(wanted) {
-                let info = queue.take(signal)?;
-                self.task.pending.store(queue.set().0, Ordering::SeqCst);
-                (signal, info)
-            } else {
-                drop(queue);
-                let signal = state.signals.next(wanted)?;
-                let info = state.signals.take(signal)?;
-                group.pending.store(state.signals.set().0, Ordering::SeqCst);
-                (signal, info)
-            }
-        };
-        if info.code == si_code::TIMER {
-            group.timers.delivered(&mut info);
-        }
-        Some((signal, info))
+        self.task.take_signal(wanted)
     }
 
     fn act_on(&mut self, signal: Signal, info: SigInfo, call: &mut Option<Interrupted>) {

@@ -2,12 +2,15 @@
 
 use std::sync::atomic::Ordering;
 
-use linux_abi::{SigInfo, SigSet, Signal, signal::SigStack};
+use linux_abi::{
+    SigInfo, SigSet, Signal,
+    signal::{SigStack, si_code},
+};
 
 use super::signal_frame::SS_AUTODISARM;
 use crate::{
     Restart, SysError, SysResult, err,
-    kernel::{CurrentTask, ThreadGroup},
+    kernel::{CurrentTask, Task, ThreadGroup},
     time::Monotonic,
     wait::EventMask,
 };
@@ -44,16 +47,41 @@ impl CurrentTask {
         }
     }
 
-    /// For signalfd: takes a signal of `wanted` for this task.
-    pub fn take_signal(&mut self, wanted: SigSet) -> Option<(Signal, SigInfo)> {
-        self.dequeue_signal(wanted)
-    }
-
     /// What sigaltstack(2) says is set.
     pub(crate) fn reported_alt_stack(&self, sp: u64) -> SigStack {
         let mode = self.alt_stack.flags as u32 & SS_AUTODISARM;
         let flags = self.alt_stack_state(sp) | mode as i32;
         SigStack { flags, pad: 0, ..self.alt_stack }
+    }
+}
+
+impl Task {
+    /// Takes a pending signal of `wanted`: the thread's own first.
+    pub fn take_signal(&self, wanted: SigSet) -> Option<(Signal, SigInfo)> {
+        let (own, shared) = self.pending_signals();
+        if own.union(shared).intersection(wanted).is_empty() {
+            return None;
+        }
+        let group = self.thread_group();
+        let (signal, mut info) = {
+            let mut state = group.state.lock();
+            let mut queue = self.signals.lock();
+            if let Some(signal) = queue.next(wanted) {
+                let info = queue.take(signal)?;
+                self.pending.store(queue.set().0, Ordering::SeqCst);
+                (signal, info)
+            } else {
+                drop(queue);
+                let signal = state.signals.next(wanted)?;
+                let info = state.signals.take(signal)?;
+                group.pending.store(state.signals.set().0, Ordering::SeqCst);
+                (signal, info)
+            }
+        };
+        if info.code == si_code::TIMER {
+            group.timers.delivered(&mut info);
+        }
+        Some((signal, info))
     }
 }
 
