@@ -12,7 +12,7 @@ pub mod overlay;
 pub mod pipe;
 pub mod proc;
 pub mod pseudo;
-pub mod sys;
 pub mod signalfd;
+pub mod sys;
 pub mod timerfd;
 pub mod tmpfs;

@@ -340,19 +340,11 @@ static X86_64: [Option<Entry>; TABLE_SIZE] = const { syscall_table! {
     314 sched_setattr => super::sched::sys_sched_setattr, Partial("checked and kept; the host schedules; no SCHED_DEADLINE");
     315 sched_getattr => super::sched::sys_sched_getattr, Full;
     316 renameat2 => super::link::sys_renameat2, Full;
-<<<<<<< HEAD
     317 seccomp => super::seccomp::sys_seccomp, Partial("no SECCOMP_FILTER_FLAG_NEW_LISTENER");
     318 getrandom => super::sysinfo::sys_getrandom, Full;
-    319 memfd_create;
+    319 memfd_create => super::memfd::sys_memfd_create, Partial("no huge pages");
     320 kexec_file_load => super::sysinfo::sys_not_permitted, Refused("changes the machine, or looks behind it");
     321 bpf => super::sysinfo::sys_not_permitted, Refused("changes the machine, or looks behind it");
-=======
-    317 seccomp;
-    318 getrandom;
-    319 memfd_create => super::memfd::sys_memfd_create, Partial("no huge pages");
-    320 kexec_file_load;
-    321 bpf;
->>>>>>> b6c2736 (Add signalfd, timerfd and memfd)
     322 execveat => super::exec::sys_execveat, Full;
     323 userfaultfd => super::sysinfo::sys_not_permitted, Refused("changes the machine, or looks behind it");
     324 membarrier => super::membarrier::sys_membarrier, Full;
