@@ -13,6 +13,7 @@
 pub mod address;
 pub mod buffer;
 pub mod common;
+pub mod inet;
 pub mod message;
 pub mod options;
 pub mod unix;
@@ -129,6 +130,9 @@ pub fn create(
     }
     match family {
         libc::AF_UNIX => unix::create(task, kind, protocol),
+        libc::AF_INET | libc::AF_INET6 => inet::create(task, family, kind, protocol),
+        // As for those who may not: raw access to a network that is not there.
+        libc::AF_PACKET => err!(EPERM),
         _ => err!(EAFNOSUPPORT),
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     SysResult,
     fs::host_file::HostPoller,
     lock_order,
-    socket::unix::UnixNamespace,
+    socket::{inet::Network, unix::UnixNamespace},
     syscalls::{Entry, Outcome},
     time::{Clocks, TimerQueue},
 };
@@ -49,6 +49,8 @@ pub struct Kernel {
     pub ttys: Arc<TtyTable>,
     /// Names of unix sockets, and files in their messages.
     pub unix: UnixNamespace,
+    /// The loopback network.
+    pub network: Network,
 }
 
 impl Kernel {
@@ -69,6 +71,7 @@ impl Kernel {
             epoll_nesting: Mutex::new(()),
             host_poller: HostPoller::new(),
             unix: UnixNamespace::default(),
+            network: Network::default(),
         })
     }
 

@@ -133,6 +133,15 @@ impl Block {
         self.bytes.len() - self.end
     }
 
+    /// Appends bytes for which there is [`Self::room`].
+    pub fn extend(&mut self, from: &[u8]) {
+        let end = self.end + from.len();
+        if let Some(to) = self.bytes.get_mut(self.end..end) {
+            to.copy_from_slice(from);
+            self.end = end;
+        }
+    }
+
     /// Takes up to `max` bytes of `src` behind those that are there: how many.
     pub fn append(&mut self, src: &mut IoSrc<'_>, max: usize) -> Result<usize, Errno> {
         let max = max.min(src.len()).min(self.room());
