@@ -8,6 +8,7 @@ pub mod eventfd;
 pub mod gofer;
 pub mod host_file;
 pub mod memfd;
+pub mod inotify;
 pub mod overlay;
 pub mod pipe;
 pub mod proc;

@@ -19,6 +19,7 @@ mod exit;
 mod file_range;
 mod futex;
 mod identity;
+mod inotify;
 mod install;
 mod io_limits;
 mod link;

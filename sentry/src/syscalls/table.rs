@@ -276,9 +276,9 @@ static X86_64: [Option<Entry>; TABLE_SIZE] = const { syscall_table! {
     250 keyctl;
     251 ioprio_set => super::sched::sys_ioprio_set, Partial("checked only");
     252 ioprio_get => super::sched::sys_ioprio_get, Partial("always the default");
-    253 inotify_init;
-    254 inotify_add_watch;
-    255 inotify_rm_watch;
+    253 inotify_init => super::inotify::sys_inotify_init, Full;
+    254 inotify_add_watch => super::inotify::sys_inotify_add_watch, Full;
+    255 inotify_rm_watch => super::inotify::sys_inotify_rm_watch, Full;
     256 migrate_pages;
     257 openat => super::open::sys_openat, Full;
     258 mkdirat => super::dir::sys_mkdirat, Full;
@@ -317,7 +317,7 @@ static X86_64: [Option<Entry>; TABLE_SIZE] = const { syscall_table! {
     291 epoll_create1 => super::epoll::sys_epoll_create1, Full;
     292 dup3 => super::descriptors::sys_dup3, Full;
     293 pipe2 => super::pipe::sys_pipe2, Full;
-    294 inotify_init1;
+    294 inotify_init1 => super::inotify::sys_inotify_init1, Full;
     295 preadv => super::read_write::sys_preadv, Full;
     296 pwritev => super::read_write::sys_pwritev, Full;
     297 rt_tgsigqueueinfo => super::signal::sys_rt_tgsigqueueinfo, Full;

@@ -16,7 +16,7 @@ use std::{
     collections::HashMap,
     fmt, mem,
     sync::{
-        Arc, Weak,
+        Arc, OnceLock, Weak,
         atomic::{AtomicU32, Ordering},
     },
 };
@@ -24,7 +24,7 @@ use std::{
 use ranked_sync::{Mutex, MutexGuard, RwLock};
 
 use super::{DirOps, FileType, Inode, name_hash::NameHash, negative::NegativeInode};
-use crate::lock_order;
+use crate::{fs::inotify::WatchList, lock_order};
 
 const UNLINKED: u32 = 1;
 const REFERENCED: u32 = 2;
@@ -46,6 +46,8 @@ pub struct Dentry {
     mounts: AtomicU32,
     /// Where it is in the ring of its superblock.
     slot: AtomicU32,
+    /// Made when inotify first watches it.
+    watches: OnceLock<Box<WatchList>>,
 }
 
 /// Where a dentry is.
@@ -100,6 +102,7 @@ impl Dentry {
             flags: AtomicU32::new(flags),
             mounts: AtomicU32::new(0),
             slot: AtomicU32::new(NO_SLOT),
+            watches: OnceLock::new(),
         })
     }
 
@@ -123,6 +126,21 @@ impl Dentry {
     ) -> Arc<Self> {
         let flags = if linkable { UNLINKED | LINKABLE } else { UNLINKED };
         Self::new(Some(dir.clone()), name.into(), inode, flags)
+    }
+
+    /// Who watches it.
+    pub fn watches(&self) -> &WatchList {
+        self.watches.get_or_init(Box::default)
+    }
+
+    /// Who watches it, if it was ever watched.
+    pub(super) fn watches_if_any(&self) -> Option<&WatchList> {
+        self.watches.get().map(|watches| &**watches)
+    }
+
+    /// Was its directory ever watched?
+    pub(super) fn parent_is_watched(&self) -> bool {
+        self.place.read().parent.as_ref().is_some_and(|parent| parent.watches.get().is_some())
     }
 
     /// What it stands for.
