@@ -12,6 +12,8 @@ use crate::{
         devpts::Devpts,
         gofer::GoferFs,
         overlay::OverlayFs,
+        proc::{ProcFs, ProcType},
+        sys::SysFs,
         tmpfs::{Tmpfs, TmpfsOptions, TmpfsType},
     },
     kernel::{Credentials, Kernel},
@@ -46,6 +48,9 @@ pub(super) fn build(
         }
         Err(error) => Err(BootError::Mount { at: at.to_owned(), errno: error.errno() }),
     };
+    let quiet = nosuid | MountFlags::NOEXEC;
+    step("/proc", mount(ProcFs::new(kernel), b"/proc", quiet, b"proc"))?;
+    step("/sys", mount(SysFs::new(kernel), b"/sys", quiet, b"sysfs"))?;
     let devices = Tmpfs::new(kernel.memory().clone(), options(0o755));
     let dev_root = devices.root();
     step("/dev", mount(devices, b"/dev", MountFlags::NOSUID, b"devtmpfs"))?;
