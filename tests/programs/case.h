@@ -377,6 +377,15 @@ static UNUSED struct pollfd poll_one(int fd, short events, int timeout_ms)
 #ifndef CASE_NO_MAIN
 extern const struct test_case *const __start_test_cases[], *const __stop_test_cases[];
 
+/* Undoes what the caller may have passed on: ignored and blocked signals. */
+static void reset_signals(void)
+{
+	sigset_t none = set_of(0);
+	for (int number = 1; number < 32; number++)
+		signal(number, SIG_DFL);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
 int main(int argc, char **argv)
 {
 	main_pid = getpid();
@@ -390,6 +399,7 @@ int main(int argc, char **argv)
 			puts((*entry)->name);
 		} else if (!strcmp(argv[1], (*entry)->name)) {
 			umask(022);
+			reset_signals();
 			alarm(LIMIT_SECONDS);
 			if ((*entry)->in_dir)
 				enter_case_dir();

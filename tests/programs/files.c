@@ -499,3 +499,18 @@ IN_DIR_CASE(large_offsets_work)
 	expect_eq(pread(fd, &byte, 1, far), 1);
 	expect_eq(byte, 'x');
 }
+
+IN_DIR_CASE(clone_range_ioctls_are_refused_where_not_supported)
+{
+	int fd = make("abc"), ends[2];
+	write_file("g", "");
+	int other = expect_ok(open("g", O_RDWR));
+	if (ioctl(other, 0x40049409, fd) == 0) { /* FICLONE */
+		expect_str(read_file("g"), "abc");
+		return;
+	}
+	expect(errno == EOPNOTSUPP || errno == ENOTTY);
+	expect_ok(pipe(ends));
+	expect_eq(ioctl(other, 0x40049409, 0x3fff), -1);
+	expect_eq(errno, EBADF);
+}

@@ -137,6 +137,15 @@ IN_DIR_CASE(truncate_is_modify)
 	expect_no_event();
 }
 
+IN_DIR_CASE(open_with_trunc_of_a_file_with_contents_is_modify)
+{
+	write_file("f", "abc");
+	int wd = watch("f", IN_MODIFY);
+	expect_ok(open("f", O_WRONLY | O_TRUNC));
+	expect_event(wd, IN_MODIFY, "");
+	expect_no_event();
+}
+
 IN_DIR_CASE(equal_events_in_a_row_are_merged)
 {
 	write_file("f", "");

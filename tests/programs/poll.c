@@ -166,3 +166,13 @@ CASE(pselect_lets_the_signal_in)
 	expect_errno(pselect(0, NULL, NULL, NULL, &wait, &none), EINTR);
 	expect_eq(wait.tv_sec, 5);
 }
+
+CASE(poll_leaves_events_as_they_were)
+{
+	expect_ok(pipe(ends));
+	struct pollfd entry = {ends[0], POLLIN | POLLPRI, 0x7fff};
+	expect_eq(poll(&entry, 1, 0), 0);
+	expect_eq(entry.events, POLLIN | POLLPRI);
+	expect_eq(entry.revents, 0);
+	expect_eq(entry.fd, ends[0]);
+}

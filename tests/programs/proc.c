@@ -273,6 +273,8 @@ CASE(kernel_settings_can_be_read)
 	expect_str(read_file("/proc/sys/kernel/ostype"), "Linux\n");
 	expect(atol(read_file("/proc/sys/fs/file-max")) > 0);
 	expect_between(atoi(read_file("/proc/sys/vm/overcommit_memory")), 0, 2);
+	expect(atol(read_file("/proc/sys/fs/pipe-max-size")) >= 4096);
+	expect_between(atoi(read_file("/proc/sys/kernel/randomize_va_space")), 0, 2);
 	expect_eq(strlen(read_file("/proc/sys/kernel/random/uuid")), 37);
 	expect_eq(strlen(read_file("/proc/sys/kernel/random/boot_id")), 37);
 }

@@ -538,3 +538,15 @@ CASE(packet_mode_prefixes_data_and_reports_flushes)
 	expect_eq(read(master, got, 8), 1);
 	expect_eq(got[0] & TIOCPKT_FLUSHREAD, TIOCPKT_FLUSHREAD);
 }
+
+CASE(drain_break_and_flow_requests_succeed)
+{
+	open_pair();
+	expect_ok(tcdrain(slave));
+	expect_ok(tcsendbreak(slave, 0));
+	expect_ok(tcflush(slave, TCIOFLUSH));
+	expect_errno(ioctl(slave, TCFLSH, 77), EINVAL);
+	expect_ok(tcflow(slave, TCOOFF));
+	expect_ok(tcflow(slave, TCOON));
+	expect_errno(ioctl(slave, TCXONC, 77), EINVAL);
+}
