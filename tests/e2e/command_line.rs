@@ -65,7 +65,7 @@ const CASES: &[Case] = &[
         "/missing-root",
     ),
     case("rootfs_that_is_a_file_is_125", "$LAZARET run --rootfs ./file -- true", 125, "file"),
-    case("bad_user_is_125", "$LAZARET run --user no:body -- true", 125, "no:body"),
+    case("bad_user_is_125", "$LAZARET run --user no:body -- true", 125, "--user"),
     // Commands that cannot be run.
     case("command_not_found_is_127", "$LAZARET run -- missing-command", 127, "missing-command"),
     case("path_not_found_is_127", "$LAZARET run -- /missing/command", 127, "/missing/command"),
@@ -203,7 +203,7 @@ fn marked(mark: &str) -> Vec<String> {
 }
 
 fn check(case: &Case) -> Result<(), Failed> {
-    let scratch = Scratch::new()?;
+    let scratch = Scratch::new(Path::new(env!("CARGO_TARGET_TMPDIR")))?;
     prepare(scratch.path())?;
     let mark = scratch.path().as_os_str().to_owned();
     let finished = run(case, scratch.path(), &mark)?;

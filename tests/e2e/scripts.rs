@@ -19,7 +19,7 @@ const TABLES: [&str; 3] = ["shell.toml", "python.toml", "tools.toml"];
 /// Where the programs are looked for: Debian's own, not what a user has added.
 const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin";
 
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(60);
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -66,7 +66,7 @@ fn first(answer: (String, Option<i32>, String)) -> (String, Option<i32>) {
 
 /// Runs the script in a fresh directory: its output, exit code, standard error.
 fn run(mut command: Command, script: &str) -> Result<(String, Option<i32>, String), String> {
-    let scratch = Scratch::new().map_err(|error| format!("no scratch directory: {error}"))?;
+    let scratch = Scratch::new(Path::new(env!("CARGO_TARGET_TMPDIR"))).map_err(|error| format!("no scratch directory: {error}"))?;
     command
         .args(["-c", script])
         .stdin(Stdio::null())

@@ -1,6 +1,5 @@
 //! A directory of one's own which is removed afterwards.
 
-use std::env;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,14 +11,14 @@ use std::sync::atomic::{AtomicU32, Ordering};
 pub struct Scratch(PathBuf);
 
 impl Scratch {
-    /// Makes one below the directory for temporary files.
+    /// Makes one below `base`. That should not be `/tmp`, which is private inside a sandbox.
     ///
     /// # Errors
     /// When the directory cannot be made.
-    pub fn new() -> io::Result<Self> {
+    pub fn new(base: &Path) -> io::Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = env::temp_dir().join(format!("lazaret-test.{}.{number}", process::id()));
+        let path = base.join(format!("run.{}.{number}", process::id()));
         fs::create_dir(&path)?;
         Ok(Self(path))
     }

@@ -233,7 +233,7 @@ CASE(seize_and_interrupt_stop_without_a_signal)
 CASE(errors)
 {
 	expect_errno(ptrace(PTRACE_CONT, 1 << 22, 0, 0), ESRCH);
-	expect_errno(ptrace(PTRACE_PEEKDATA, getppid(), 0, 0), ESRCH);
+	expect_errno(ptrace(PTRACE_PEEKDATA, getpid(), 0, 0), ESRCH);
 	pid_t pid = traced(call_getppid);
 	expect_errno(ptrace(0x9999, pid, 0, 0), EIO);
 	expect_errno(ptrace(PTRACE_SETOPTIONS, pid, 0, 1 << 30), EINVAL);

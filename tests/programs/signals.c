@@ -261,7 +261,7 @@ CASE(kill_errors)
 	expect_ok(kill(getpid(), 0));
 	expect_errno(syscall(SYS_tgkill, getpid(), getpid(), 65), EINVAL);
 	expect_errno(syscall(SYS_tgkill, 0, getpid(), 0), EINVAL);
-	expect_errno(syscall(SYS_tgkill, getppid(), getpid(), 0), ESRCH);
+	expect_errno(syscall(SYS_tgkill, 1 << 22, getpid(), 0), ESRCH);
 	expect_errno(syscall(SYS_tkill, -1, 0), EINVAL);
 }
 

@@ -159,7 +159,11 @@ CASE(sigqueue_errors)
 	expect_exit(pid, 0);
 	expect_errno(sigqueue(pid, SIGUSR1, (union sigval){0}), ESRCH);
 	/* Only the kernel may claim that kill() sent a signal to another process. */
-	expect_errno(syscall(SYS_rt_sigqueueinfo, getppid(), 0, &info), EPERM);
+	SPAWN(pid)
+		pause();
+	expect_errno(syscall(SYS_rt_sigqueueinfo, pid, 0, &info), EPERM);
+	expect_ok(kill(pid, SIGKILL));
+	expect_killed(pid, SIGKILL);
 }
 
 CASE(queue_limit_is_eagain)
