@@ -66,7 +66,8 @@ fn first(answer: (String, Option<i32>, String)) -> (String, Option<i32>) {
 
 /// Runs the script in a fresh directory: its output, exit code, standard error.
 fn run(mut command: Command, script: &str) -> Result<(String, Option<i32>, String), String> {
-    let scratch = Scratch::new(Path::new(env!("CARGO_TARGET_TMPDIR"))).map_err(|error| format!("no scratch directory: {error}"))?;
+    let scratch = Scratch::new(Path::new(env!("CARGO_TARGET_TMPDIR")))
+        .map_err(|error| format!("no scratch directory: {error}"))?;
     command
         .args(["-c", script])
         .stdin(Stdio::null())
