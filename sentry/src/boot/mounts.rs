@@ -9,11 +9,11 @@ use crate::{
     Errno, SysResult,
     fs::{
         dev,
-        devpts::Devpts,
+        devpts::{Devpts, DevptsType},
         gofer::GoferFs,
         overlay::OverlayFs,
         proc::{ProcFs, ProcType},
-        sys::SysFs,
+        sys::{SysFs, SysType},
         tmpfs::{Tmpfs, TmpfsOptions, TmpfsType},
     },
     kernel::{Credentials, Kernel},
@@ -32,7 +32,11 @@ pub(super) fn build(
     let nosuid = MountFlags::NOSUID | MountFlags::NODEV;
     let (root, flags) = root(kernel, client, config)?;
     let namespace = MountNamespace::new(root, flags, b"lazaret");
+    let (proc, sys) = (ProcFs::new(kernel), SysFs::new(kernel));
     namespace.types().register(Arc::new(TmpfsType::new(kernel.memory().clone())));
+    namespace.types().register(Arc::new(ProcType(proc.clone())));
+    namespace.types().register(Arc::new(SysType(sys.clone())));
+    namespace.types().register(Arc::new(DevptsType(kernel.ttys.clone())));
     let place = Places { cx: PathCx::at_root(&namespace, Credentials::root()) };
 
     let mount = |fs: Arc<dyn FileSystem>, at: &[u8], flags, source: &[u8]| {
@@ -49,8 +53,8 @@ pub(super) fn build(
         Err(error) => Err(BootError::Mount { at: at.to_owned(), errno: error.errno() }),
     };
     let quiet = nosuid | MountFlags::NOEXEC;
-    step("/proc", mount(ProcFs::new(kernel), b"/proc", quiet, b"proc"))?;
-    step("/sys", mount(SysFs::new(kernel), b"/sys", quiet, b"sysfs"))?;
+    step("/proc", mount(proc, b"/proc", quiet, b"proc"))?;
+    step("/sys", mount(sys, b"/sys", quiet | MountFlags::RDONLY, b"sysfs"))?;
     let devices = Tmpfs::new(kernel.memory().clone(), options(0o755));
     let dev_root = devices.root();
     step("/dev", mount(devices, b"/dev", MountFlags::NOSUID, b"devtmpfs"))?;

@@ -131,8 +131,14 @@ fn do_read(
             At::Current => file.ops().read(file, 0, &mut dst),
         }
     };
+    let waits = !flags.contains(IoFlags::NOWAIT) && !file.is_nonblocking();
     let n = if flags.contains(IoFlags::NOWAIT) {
         attempt(task)?
+    } else if waits
+        && !seekable
+        && let Some(bytes) = file.ops().read_timed(task, file, total(&iovecs))
+    {
+        IoDst::user(task.mm(), iovecs).put(&bytes?)?
     } else {
         task.block_on_file(file, EventMask::READABLE, None, attempt)?
     };

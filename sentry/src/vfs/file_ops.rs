@@ -53,14 +53,14 @@ pub trait FileOps: Send + Sync + Any + fmt::Debug {
         err!(EINVAL)
     }
 
-    /// A blocking read by a file that knows when to give up waiting (terminals with VTIME). `None`: in the
-    /// usual way, by `read`, waiting on `EAGAIN`.
+    /// A blocking read of up to `max` bytes by a file that knows when to give up waiting (terminals with
+    /// VTIME). `None`: in the usual way, by `read`, waiting on `EAGAIN`.
     fn read_timed(
         &self,
         _task: &mut CurrentTask,
         _file: &FileDescription,
-        _dst: &mut IoDst<'_>,
-    ) -> Option<SysResult<usize>> {
+        _max: usize,
+    ) -> Option<SysResult<Vec<u8>>> {
         None
     }
 

@@ -86,10 +86,10 @@ impl SlaveFile {
         &self,
         task: &mut CurrentTask,
         waits: &Waits,
-        dst: &mut IoDst<'_>,
-    ) -> SysResult<usize> {
+        max: usize,
+    ) -> SysResult<Vec<u8>> {
         let wait_ns = waits.decisecs * DECISECOND_NS;
-        let want = waits.minimum.max(1).min(dst.len());
+        let want = waits.minimum.max(1).min(max);
         let now = |task: &CurrentTask| task.kernel().clocks.monotonic();
         // With VMIN the clock starts with the first byte, and again with each.
         let mut deadline: Option<Monotonic> =
@@ -99,8 +99,8 @@ impl SlaveFile {
         let _registration = self.tty.slave_queue.register(waker, EventMask::READABLE);
         loop {
             task.waker().prepare();
-            if let Some(bytes) = self.take(dst.len().min(CHUNK_BYTES), want) {
-                return Ok(dst.put(&bytes)?);
+            if let Some(bytes) = self.take(max, want) {
+                return Ok(bytes);
             }
             let have = self.buffered();
             if waits.minimum > 0 && have > seen {
@@ -110,11 +110,11 @@ impl SlaveFile {
             match task.sleep(deadline) {
                 crate::kernel::SleepEnd::Woken => {}
                 end => {
-                    if let Some(bytes) = self.take(dst.len().min(CHUNK_BYTES), 1) {
-                        return Ok(dst.put(&bytes)?);
+                    if let Some(bytes) = self.take(max, 1) {
+                        return Ok(bytes);
                     }
                     if end == crate::kernel::SleepEnd::TimedOut {
-                        return Ok(0);
+                        return Ok(Vec::new());
                     }
                     return Err(Restart::IfSaRestart.into());
                 }
@@ -155,14 +155,11 @@ impl FileOps for SlaveFile {
         &self,
         task: &mut CurrentTask,
         _file: &FileDescription,
-        dst: &mut IoDst<'_>,
-    ) -> Option<SysResult<usize>> {
-        let waits = self.raw_waits().filter(|waits| waits.decisecs > 0)?;
-        if dst.is_empty() {
-            return None;
-        }
+        max: usize,
+    ) -> Option<SysResult<Vec<u8>>> {
+        let waits = self.raw_waits().filter(|waits| waits.decisecs > 0 && max > 0)?;
         let allowed = job_control::check_background(&self.tty, libc::SIGTTIN);
-        Some(allowed.and_then(|()| self.read_with_timer(task, &waits, dst)))
+        Some(allowed.and_then(|()| self.read_with_timer(task, &waits, max.min(CHUNK_BYTES))))
     }
 
     fn write(&self, _: &FileDescription, _: u64, src: &mut IoSrc<'_>) -> SysResult<usize> {
