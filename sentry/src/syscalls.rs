@@ -49,6 +49,7 @@ mod socket;
 mod socket_control;
 mod socket_msg;
 mod sockopt;
+mod splice;
 mod stat;
 mod sysinfo;
 pub mod table;

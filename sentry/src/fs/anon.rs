@@ -166,7 +166,12 @@ pub fn open_anon(
     cred: Arc<Credentials>,
 ) -> Arc<FileDescription> {
     let inode = AnonInode::new(&cred);
-    open_inode(ops, inode, format!("anon_inode:[{kind}]"), flags, cred)
+    // Linux forgot the brackets of this one.
+    let name = match kind {
+        "inotify" => "anon_inode:inotify".to_owned(),
+        kind => format!("anon_inode:[{kind}]"),
+    };
+    open_inode(ops, inode, name, flags, cred)
 }
 
 impl FileDescription {

@@ -171,6 +171,32 @@ impl Pipe {
         Ok(rounded)
     }
 
+    /// Bytes that can be read; 0 at the end, `EAGAIN` when there are none yet.
+    pub fn readable(&self) -> SysResult<usize> {
+        let state = self.state.lock();
+        match state.ring.bytes() {
+            0 if state.writers > 0 => err!(EAGAIN),
+            bytes => Ok(bytes),
+        }
+    }
+
+    pub fn has_readers(&self) -> bool {
+        self.state.lock().readers > 0
+    }
+
+    /// Drops the first `count` bytes, which were copied by [`Self::peek`].
+    pub fn discard(&self, count: usize) {
+        let mut state = self.state.lock();
+        let was_full = state.ring.is_full();
+        let count = count.min(state.ring.bytes());
+        state.ring.consume(count);
+        let freed = was_full && !state.ring.is_full();
+        drop(state);
+        if freed {
+            self.queue.wake(EventMask::WRITABLE);
+        }
+    }
+
     /// Bytes that surely fit without waiting.
     pub fn room(&self) -> usize {
         self.state.lock().ring.free_slots() * SLOT_BYTES

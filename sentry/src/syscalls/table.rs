@@ -63,7 +63,7 @@ static X86_64: [Option<Entry>; TABLE_SIZE] = const { syscall_table! {
     37  alarm => super::timer::sys_alarm, Full;
     38  setitimer => super::timer::sys_setitimer, Full;
     39  getpid => super::identity::sys_getpid, Full;
-    40  sendfile;
+    40  sendfile => super::splice::sys_sendfile, Full;
     41  socket => super::socket::sys_socket, Full;
     42  connect => super::socket::sys_connect, Full;
     43  accept => super::socket::sys_accept, Full;
@@ -298,10 +298,10 @@ static X86_64: [Option<Entry>; TABLE_SIZE] = const { syscall_table! {
     272 unshare => super::namespace::sys_unshare, Partial("mounts, descriptors and fs only; other namespaces: EPERM");
     273 set_robust_list => super::identity::sys_set_robust_list, Full;
     274 get_robust_list => super::identity::sys_get_robust_list, Full;
-    275 splice;
-    276 tee;
+    275 splice => super::splice::sys_splice, Full;
+    276 tee => super::splice::sys_tee, Full;
     277 sync_file_range => super::file_range::sys_sync_file_range, Full;
-    278 vmsplice;
+    278 vmsplice => super::splice::sys_vmsplice, Full;
     279 move_pages;
     280 utimensat => super::attr::sys_utimensat, Full;
     281 epoll_pwait => super::epoll::sys_epoll_pwait, Full;

@@ -214,7 +214,8 @@ impl Ring {
         (at, len, first.packet)
     }
 
-    fn consume(&mut self, mut count: usize) {
+    /// Drops the first bytes; there are as many.
+    pub(super) fn consume(&mut self, mut count: usize) {
         self.bytes -= count;
         while count > 0 {
             let index = self.tail % self.capacity;
