@@ -19,6 +19,7 @@ mod advise;
 mod batch;
 mod fault;
 mod fetch;
+mod hot_pages;
 mod lock;
 mod map;
 mod mapping_set;

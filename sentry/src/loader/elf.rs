@@ -87,20 +87,33 @@ pub(super) struct Elf {
 impl Elf {
     /// Reads and checks the headers; `bad` for a file that is not a sound ELF file for this machine.
     pub(super) fn read(file: &FileDescription, bad: Errno) -> SysResult<Self> {
+        // Headers, program headers and the interpreter's path are nearly always in the first page.
+        let mut head = vec![0; PAGE_SIZE as usize];
+        let got = read_at(file, 0, &mut head)?;
+        head.truncate(got);
+        let read = |offset: u64, buffer: &mut [u8]| -> SysResult<bool> {
+            let start = usize::try_from(offset).unwrap_or(usize::MAX);
+            let end = start.saturating_add(buffer.len());
+            if let Some(bytes) = head.get(start..end) {
+                buffer.copy_from_slice(bytes);
+                return Ok(true);
+            }
+            Ok(read_at(file, offset, buffer)? == buffer.len())
+        };
         let mut bytes = [0; size_of::<Header>()];
-        if read_at(file, 0, &mut bytes)? < bytes.len() {
+        if !read(0, &mut bytes)? {
             return Err(bad.into());
         }
         let header = Header::read_from_bytes(&bytes).map_err(|_| bad)?;
         let count = check_header(&header).ok_or(bad)?;
         let mut table = vec![0; count * size_of::<ProgramHeader>()];
-        if read_at(file, header.phoff, &mut table)? < table.len() {
+        if !read(header.phoff, &mut table)? {
             return Err(bad.into());
         }
         let (mut elf, interpreter) = Self::parse(&header, &table).ok_or(bad)?;
         if let Some((offset, len)) = interpreter {
             let mut path = vec![0; len];
-            if read_at(file, offset, &mut path)? < len || path.pop() != Some(0) {
+            if !read(offset, &mut path)? || path.pop() != Some(0) {
                 return Err(bad.into());
             }
             // The name ends at the first NUL, wherever the segment ends.

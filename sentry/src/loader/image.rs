@@ -43,20 +43,29 @@ pub struct LoadedImage {
     pub stack_pointer: u64,
 }
 
-/// Random numbers for placing things, or zeros (ADDR_NO_RANDOMIZE).
+/// Random numbers: one draw from the host for all of an image.
 struct Dice {
+    /// Off: everything goes where it would without randomization (ADDR_NO_RANDOMIZE).
     enabled: bool,
+    words: std::array::IntoIter<[u8; 8], 8>,
 }
 
 impl Dice {
-    /// A number below `bound`, which is a power of two.
-    fn below(&self, bound: u64) -> Result<u64, Errno> {
-        if !self.enabled {
-            return Ok(0);
-        }
-        let mut bytes = [0; 8];
-        host::fill_random(&mut bytes)?;
-        Ok(u64::from_le_bytes(bytes) & (bound - 1))
+    fn new(enabled: bool) -> Result<Self, Errno> {
+        let mut words = [[0; 8]; 8];
+        host::fill_random(words.as_flattened_mut())?;
+        Ok(Self { enabled, words: words.into_iter() })
+    }
+
+    /// 8 random bytes.
+    fn word(&mut self) -> [u8; 8] {
+        // There are more words than uses.
+        self.words.next().unwrap_or_default()
+    }
+
+    /// A number below `bound`, which is a power of two; 0 when switched off.
+    fn below(&mut self, bound: u64) -> u64 {
+        if self.enabled { u64::from_le_bytes(self.word()) & (bound - 1) } else { 0 }
     }
 }
 
@@ -87,18 +96,18 @@ impl Prepared {
         let mm = MemoryManager::new(space, kernel.memory().clone(), user.clone());
         mm.limits().copy_from(limits);
         mm.start_building();
-        let dice = Dice { enabled: randomize };
+        let mut dice = Dice::new(randomize)?;
 
-        let top = (user.end - PAGE_SIZE - dice.below(STACK_RANDOM_PAGES)? * PAGE_SIZE) & !15;
+        let top = (user.end - PAGE_SIZE - dice.below(STACK_RANDOM_PAGES) * PAGE_SIZE) & !15;
         let stack_gap = STACK_RANDOM_PAGES * PAGE_SIZE
             + self.stack_limit.clamp(STACK_GAP_MIN, (user.end / 6).saturating_mul(5));
-        let shift = dice.below(MMAP_RANDOM_PAGES)? * PAGE_SIZE;
+        let shift = dice.below(MMAP_RANDOM_PAGES) * PAGE_SIZE;
         let base = user.end.saturating_sub(stack_gap).saturating_sub(shift);
         mm.set_mmap_base(base.max(user.start.saturating_add(STACK_GAP_MIN)));
 
         let program_base = match &self.interpreter {
             Some(_) if self.elf.is_relocatable => {
-                Some(PROGRAM_BASE + dice.below(MMAP_RANDOM_PAGES)? * PAGE_SIZE)
+                Some(PROGRAM_BASE + dice.below(MMAP_RANDOM_PAGES) * PAGE_SIZE)
             }
             _ => None,
         };
@@ -113,17 +122,19 @@ impl Prepared {
         } else {
             program.end
         };
-        let heap = heap + (dice.below(BRK_RANDOM)? & !(PAGE_SIZE - 1));
+        let heap = heap + (dice.below(BRK_RANDOM) & !(PAGE_SIZE - 1));
         let vdso = map_vdso(&mm, platform.vdso())?;
 
         let mut random = [0; 16];
-        host::fill_random(&mut random)?;
+        for half in random.chunks_exact_mut(8) {
+            half.copy_from_slice(&dice.word());
+        }
         let contents = Contents {
             argv: &self.argv,
             envp: &self.envp,
             path: &self.path,
             random,
-            shift: dice.below(8192)? & !15,
+            shift: dice.below(8192) & !15,
         };
         let places = Places {
             phdr: program.bias.wrapping_add(self.elf.phdr_vaddr),

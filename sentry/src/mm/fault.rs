@@ -209,6 +209,7 @@ impl MemoryManager {
             return Ok(Step::Copy { range: part, pma: part_pma });
         };
         if pma.owner == Owner::Own {
+            self.hot.note(page);
             let whole = pma.memory(range.end - range.start);
             if whole.is_some_and(|whole| self.memory.is_sole(whole)) {
                 self.own_all(state, range)?;
@@ -341,7 +342,7 @@ fn still_wanted(
     state: &MmState,
     want: &Want,
     range: &Range<u64>,
-) -> Option<(Range<u64>, platform::Prot)> {
+) -> Option<(Range<u64>, Prot)> {
     let (found, vma) = state.vmas.find(range.start)?;
     let Source::File { file, offset } = &vma.source else { return None };
     let same = |file: &Arc<MappedFile>| Arc::ptr_eq(file, &want.object);

@@ -10,11 +10,11 @@ use std::{
 };
 
 use linux_abi::Errno;
-use platform::{AddressSpace, PAGE_SIZE, PlatformError, memory::MemoryFile};
+use platform::{AddressSpace, PAGE_SIZE, PlatformError, memory::{FileRange, MemoryFile}};
 use ranked_sync::{RwLock, RwLockWriteGuard};
 
 use super::{
-    batch::Batch,
+    batch::Batch, hot_pages::HotPages,
     pins::Pins,
     state::{ImageInfo, MmState},
     vma::Vma,
@@ -66,6 +66,7 @@ pub struct MemoryManager {
     pub(super) state: RwLock<lock_order::MmVmas, MmState>,
     pub(super) limits: MmLimits,
     pub(super) pins: Pins,
+    pub(super) hot: HotPages,
 }
 
 impl MemoryManager {
@@ -76,7 +77,7 @@ impl MemoryManager {
         user_range: Range<u64>,
     ) -> Arc<Self> {
         let state = MmState::new(user_range.end);
-        Self::with_state(space, memory, user_range, state)
+        Self::with_state(space, memory, user_range, state, HotPages::default())
     }
 
     pub(super) fn with_state(
@@ -84,6 +85,7 @@ impl MemoryManager {
         memory: Arc<MemoryFile>,
         user_range: Range<u64>,
         state: MmState,
+        hot: HotPages,
     ) -> Arc<Self> {
         Arc::new_cyclic(|this| Self {
             this: this.clone(),
@@ -93,6 +95,7 @@ impl MemoryManager {
             state: RwLock::new(state),
             limits: MmLimits::default(),
             pins: Pins::default(),
+            hot,
         })
     }
 
@@ -117,7 +120,7 @@ impl MemoryManager {
         &self,
         state: &MmState,
         batch: &Batch,
-        freed: &[platform::memory::FileRange],
+        freed: &[FileRange],
     ) -> Result<(), Errno> {
         if !state.is_building && !batch.ops().is_empty() {
             // On failure what was to be freed may still be mapped: it stays allocated.
@@ -139,13 +142,21 @@ impl MemoryManager {
         Writing { guard: self.state.write_nested(), removed: Vec::new() }
     }
 
-    /// A copy-on-write copy in `space`, for fork(2).
-    pub fn fork(&self, space: Arc<dyn AddressSpace>) -> Result<Arc<Self>, Errno> {
+    /// A copy-on-write copy in `space`, for fork(2). `alone`: the caller is the only thread, so that pages do not
+    /// change while they are copied.
+    pub fn fork(&self, space: Arc<dyn AddressSpace>, alone: bool) -> Result<Arc<Self>, Errno> {
+        let hot = if alone { self.hot.sorted() } else { Vec::new() };
         let mut state = self.write_state();
         let mut own = Batch::default();
         let mut theirs = Batch::default();
-        let child = state.fork(&self.memory, &mut own, &mut theirs)?;
-        let child = Self::with_state(space, self.memory.clone(), self.user_range.clone(), child);
+        let child = state.fork(&self.memory, &hot, &mut own, &mut theirs)?;
+        let child = Self::with_state(
+            space,
+            self.memory.clone(),
+            self.user_range.clone(),
+            child,
+            self.hot.fork(),
+        );
         child.limits.copy_from(&self.limits);
         // The parent's pages become read-only before the child can see any.
         self.commit(&state, &own, &[])?;
@@ -226,11 +237,20 @@ impl Drop for Writing<'_> {
 impl Drop for MemoryManager {
     fn drop(&mut self) {
         // No task is left to run in the address space, so its host mappings may outlive the counts.
-        let state = self.state.get_mut();
-        for (range, pma) in state.pmas.take_all() {
-            if let Some(memory) = pma.memory(range.end - range.start) {
-                self.memory.release(memory);
+        let pages = self.state.get_mut().pmas.take_all();
+        let mut ranges: Vec<FileRange> =
+            pages.filter_map(|(range, pma)| pma.memory(range.end - range.start)).collect();
+        // Much of it was allocated together: fewer, larger pieces cost fewer host calls.
+        ranges.sort_unstable_by_key(|range| range.start);
+        ranges.dedup_by(|next, last| {
+            let joins = last.end == next.start;
+            if joins {
+                last.end = next.end;
             }
+            joins
+        });
+        for range in ranges {
+            self.memory.release(range);
         }
     }
 }

@@ -10,8 +10,9 @@ use platform::{
 
 use super::{
     batch::Batch,
+    fetch::copy_pages,
     pma::{Owner, Place, Pma},
-    range_map::RangeMap,
+    range_map::{RangeMap, RangeValue},
     vma::{Vma, VmaFlags},
 };
 use crate::vfs::FileDescription;
@@ -212,10 +213,12 @@ impl MmState {
         }
     }
 
-    /// The state of a child after fork(2): private pages become copy-on-write on both sides.
+    /// The state of a child after fork(2): private pages become copy-on-write on both sides, but for those in `hot`,
+    /// in order, which are copied.
     pub(super) fn fork(
         &mut self,
         memory: &MemoryFile,
+        hot: &[u64],
         own: &mut Batch,
         theirs: &mut Batch,
     ) -> Result<Self, Errno> {
@@ -235,26 +238,58 @@ impl MmState {
                 continue;
             }
             let parts: Vec<_> = self.pmas.clipped(range).collect();
-            for (part, mut pma) in parts {
-                let before = pma.host_prot();
-                if pma.owner != Owner::Shared
-                    && let Place::Memory { cow, .. } = &mut pma.place
-                    && !*cow
-                {
-                    *cow = true;
-                    if pma.host_prot() != before {
-                        own.protect(part.clone(), pma.host_prot());
+            for (part, pma) in parts {
+                let mut at = part.start;
+                if pma.owner == Owner::Own && pma.prot.contains(Prot::WRITE) {
+                    let first = hot.partition_point(|&page| page < part.start);
+                    for &page in hot.iter().skip(first).take_while(|&&page| page < part.end) {
+                        let mut hot_pma = pma.clone();
+                        hot_pma.advance(page - part.start);
+                        let Ok(copy) = copy_pages(memory, &hot_pma.place, PAGE_SIZE) else { break };
+                        self.fork_pages(&mut child, memory, &part, at..page, &pma, (own, theirs));
+                        hot_pma.place = Place::own(copy);
+                        theirs.map(page..page + PAGE_SIZE, &hot_pma, false);
+                        child.pmas.insert(page..page + PAGE_SIZE, hot_pma);
+                        at = page + PAGE_SIZE;
                     }
-                    self.pmas.remove(part.clone());
-                    self.pmas.insert(part.clone(), pma.clone());
                 }
-                if let Some(place) = pma.memory(part.end - part.start) {
-                    memory.retain(place);
-                }
-                theirs.map(part.clone(), &pma, false);
-                child.pmas.insert(part, pma);
+                self.fork_pages(&mut child, memory, &part, at..part.end, &pma, (own, theirs));
             }
         }
         Ok(child)
+    }
+
+    /// Gives the child the pages `part` of the page range `whole`, which is `pma`.
+    fn fork_pages(
+        &mut self,
+        child: &mut Self,
+        memory: &MemoryFile,
+        whole: &Range<u64>,
+        part: Range<u64>,
+        pma: &Pma,
+        (own, theirs): (&mut Batch, &mut Batch),
+    ) {
+        if part.is_empty() {
+            return;
+        }
+        let mut pma = pma.clone();
+        pma.advance(part.start - whole.start);
+        let before = pma.host_prot();
+        if pma.owner != Owner::Shared
+            && let Place::Memory { cow, .. } = &mut pma.place
+            && !*cow
+        {
+            *cow = true;
+            if pma.host_prot() != before {
+                own.protect(part.clone(), pma.host_prot());
+            }
+            self.pmas.remove(part.clone());
+            self.pmas.insert(part.clone(), pma.clone());
+        }
+        if let Some(place) = pma.memory(part.end - part.start) {
+            memory.retain(place);
+        }
+        theirs.map(part.clone(), &pma, false);
+        child.pmas.insert(part, pma);
     }
 }

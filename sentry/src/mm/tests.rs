@@ -133,7 +133,7 @@ fn fork_copies_on_write_both_ways() {
     let at = s.map(0, 40, RW);
     s.mm.copy_out(UserAddr(at), b"parent").unwrap();
     let space = Arc::new(PretendSpace::default());
-    let child = s.mm.fork(space.clone()).unwrap();
+    let child = s.mm.fork(space.clone(), true).unwrap();
     check(&s.mm, &s.space);
     check(&child, &space);
     assert!(space.pages.lock().values().all(|(prot, _)| !prot.contains(Prot::WRITE)));
@@ -162,7 +162,7 @@ fn shared_memory_is_shared_by_fork() {
     request.flags = VmaFlags::SHARED;
     let at = s.mm.map(request).unwrap();
     let space = Arc::new(PretendSpace::default());
-    let child = s.mm.fork(space.clone()).unwrap();
+    let child = s.mm.fork(space.clone(), true).unwrap();
     child.copy_out(UserAddr(at), b"x").unwrap();
     let mut byte = [0];
     s.mm.copy_in(UserAddr(at), &mut byte).unwrap();
@@ -308,7 +308,7 @@ fn random_changes_keep_the_host_in_step() {
             4 => drop(s.mm.copy_out_partial(UserAddr(at), &[1; 6000])),
             _ => {
                 let space = Arc::new(PretendSpace::default());
-                children.push((s.mm.fork(space.clone()).unwrap(), space));
+                children.push((s.mm.fork(space.clone(), true).unwrap(), space));
                 if children.len() > 3 {
                     children.remove(next(4) as usize);
                 }
@@ -422,7 +422,7 @@ fn random_changes_keep_the_contents() {
             }
             _ => {
                 let space = Arc::new(PretendSpace::default());
-                let child = (mm.fork(space.clone()).unwrap(), space, model.clone());
+                let child = (mm.fork(space.clone(), true).unwrap(), space, model.clone());
                 spaces.push(child);
                 if spaces.len() > 4 {
                     spaces.remove(1 + next(3) as usize);

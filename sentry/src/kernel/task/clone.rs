@@ -212,7 +212,7 @@ impl CurrentTask {
             tracing::warn!(%error, "fork");
             Errno::EAGAIN
         })?;
-        Ok(self.mm.fork(space)?)
+        Ok(self.mm.fork(space, self.thread_group().thread_count() == 1)?)
     }
 
     fn add_thread(&self, shared: TaskShared) -> SysResult<Arc<Task>> {
