@@ -338,11 +338,7 @@ fn same_place(a: &Place, b: &Place) -> bool {
 }
 
 /// The part of `range` that still maps what was fetched, and its protection.
-fn still_wanted(
-    state: &MmState,
-    want: &Want,
-    range: &Range<u64>,
-) -> Option<(Range<u64>, Prot)> {
+fn still_wanted(state: &MmState, want: &Want, range: &Range<u64>) -> Option<(Range<u64>, Prot)> {
     let (found, vma) = state.vmas.find(range.start)?;
     let Source::File { file, offset } = &vma.source else { return None };
     let same = |file: &Arc<MappedFile>| Arc::ptr_eq(file, &want.object);

@@ -10,11 +10,15 @@ use std::{
 };
 
 use linux_abi::Errno;
-use platform::{AddressSpace, PAGE_SIZE, PlatformError, memory::{FileRange, MemoryFile}};
+use platform::{
+    AddressSpace, PAGE_SIZE, PlatformError,
+    memory::{FileRange, MemoryFile},
+};
 use ranked_sync::{RwLock, RwLockWriteGuard};
 
 use super::{
-    batch::Batch, hot_pages::HotPages,
+    batch::Batch,
+    hot_pages::HotPages,
     pins::Pins,
     state::{ImageInfo, MmState},
     vma::Vma,
