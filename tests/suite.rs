@@ -63,20 +63,12 @@ fn platform_trial(platform: &'static str, oracle: Arc<Oracle>, expected: Option<
             Outcome::Failed(why) => return Err(Failed::from(format!("oracle: {why}"))),
         }
         let mut command = lazaret::run_on(platform).map_err(Failed::from)?;
-        let outcome = run(command.arg(&oracle.case.program), &oracle.case);
-        match (outcome, &expected) {
-            (Outcome::Passed, None) => Ok(Completion::Completed),
-            (Outcome::Passed, Some(_)) => {
-                Err(Failed::from("passes, but is listed as an expected failure"))
-            }
-            (Outcome::Failed(_) | Outcome::Skipped(_), Some(reason)) => {
-                Ok(Completion::ignored_with(format!("expected failure: {reason}")))
-            }
-            (Outcome::Failed(why), None) => Err(Failed::from(why)),
-            (Outcome::Skipped(reason), None) => {
-                Err(Failed::from(format!("passes natively, but here it is {reason}")))
-            }
-        }
+        let result = match run(command.arg(&oracle.case.program), &oracle.case) {
+            Outcome::Passed => Ok(()),
+            Outcome::Skipped(reason) => Err(format!("passes natively, but here it is {reason}")),
+            Outcome::Failed(why) => Err(why),
+        };
+        expectations::judge(result, expected.as_deref())
     })
 }
 

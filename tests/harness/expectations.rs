@@ -1,10 +1,11 @@
 //! The lists of cases which are known to fail on a platform, in
-//! `tests/expectations/<platform>.toml`.
+//! `tests/expectations/<platform>.toml` and `<platform>-e2e.toml`.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use libtest_mimic::{Completion, Failed};
 use serde::Deserialize;
 
 #[derive(Deserialize)]
@@ -48,6 +49,21 @@ fn parse(text: &str, known: &[&str]) -> Result<Expectations, String> {
         }
     }
     Ok(expectations)
+}
+
+/// What a test reports: `result` as it is, unless a failure was expected.
+///
+/// # Errors
+/// On a failure that was not expected, and on a success that was not.
+pub fn judge(result: Result<(), String>, expected: Option<&str>) -> Result<Completion, Failed> {
+    match (result, expected) {
+        (Ok(()), None) => Ok(Completion::Completed),
+        (Ok(()), Some(_)) => Err("passes, but is listed as an expected failure".into()),
+        (Err(why), None) => Err(why.into()),
+        (Err(_), Some(reason)) => {
+            Ok(Completion::ignored_with(format!("expected failure: {reason}")))
+        }
+    }
 }
 
 #[cfg(test)]
