@@ -72,6 +72,7 @@ impl Kernel {
         };
         self.tasks.reserve()?;
         if let (Some(session), Some(tty)) = (group.session(), config.tty) {
+            tty.enter_session(session.id, 1);
             session.set_tty(Some(tty));
         }
         let (sender, receiver) = mpsc::sync_channel(1);

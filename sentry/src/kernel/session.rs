@@ -13,6 +13,9 @@ pub trait ControllingTty: Send + Sync + fmt::Debug {
     /// SIGHUP and SIGCONT.
     fn leave_session(&self) -> i32;
 
+    /// It is a session's from now on, with that foreground group.
+    fn enter_session(&self, session: i32, foreground: i32);
+
     /// The foreground process group, 0 when there is none.
     fn foreground(&self) -> i32;
 

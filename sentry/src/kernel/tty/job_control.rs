@@ -37,6 +37,13 @@ impl ControllingTty for Tty {
         })
     }
 
+    fn enter_session(&self, session: i32, foreground: i32) {
+        self.change(|state| {
+            state.session = session;
+            state.foreground = foreground;
+        });
+    }
+
     fn foreground(&self) -> i32 {
         self.owner().0
     }
@@ -118,10 +125,7 @@ pub(super) fn acquire_on_open(task: &CurrentTask, tty: &Arc<Tty>, readable: bool
 }
 
 fn join(tty: &Arc<Tty>, session: &Session, foreground: i32) {
-    tty.change(|state| {
-        state.session = session.id;
-        state.foreground = foreground;
-    });
+    tty.enter_session(session.id, foreground);
     let before = session.set_tty(Some(tty.clone()));
     drop(before);
 }
