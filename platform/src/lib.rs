@@ -14,10 +14,12 @@
 
 #![deny(unsafe_code, clippy::undocumented_unsafe_blocks)]
 
+mod extended;
 pub mod host;
 mod lock_order;
 pub mod memory;
 mod probe;
+mod ptrace;
 mod regs;
 mod stub;
 mod systrap;
@@ -191,10 +193,25 @@ pub fn create(
     kind: PlatformKind,
     memory: Arc<MemoryFile>,
 ) -> Result<Arc<dyn Platform>, PlatformError> {
+    // Before any thread is held to a processor.
+    host::cpu_count();
     match kind {
-        PlatformKind::Auto | PlatformKind::Systrap => Ok(Arc::new(systrap::Systrap::new(memory)?)),
-        PlatformKind::Ptrace => {
-            Err(PlatformError::Unsupported("this build has no ptrace platform".into()))
-        }
+        PlatformKind::Systrap => Ok(Arc::new(systrap::Systrap::new(memory)?)),
+        PlatformKind::Ptrace => Ok(Arc::new(ptrace::Ptrace::new(memory)?)),
+        PlatformKind::Auto => match working_systrap(memory.clone()) {
+            Ok(systrap) => Ok(systrap),
+            Err(error) => {
+                tracing::warn!("using ptrace, as systrap does not work on this host: {error}");
+                Ok(Arc::new(ptrace::Ptrace::new(memory)?))
+            }
+        },
     }
+}
+
+/// Systrap, if it can run a guest thread here: a filter round the sandbox may forbid what the
+/// kernel offers.
+fn working_systrap(memory: Arc<MemoryFile>) -> Result<Arc<dyn Platform>, PlatformError> {
+    let systrap: Arc<dyn Platform> = Arc::new(systrap::Systrap::new(memory)?);
+    drop(systrap.new_address_space()?.new_context()?);
+    Ok(systrap)
 }

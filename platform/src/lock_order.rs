@@ -19,6 +19,8 @@ ranked_sync::lock_order! {
     ReaperTable,
     /// Which sentry threads wait for a stub process.
     StubWaiters,
+    /// Pairs which the balancer has not seen yet.
+    PairTable,
     /// Free slots and command pages.
     ControlPool,
     /// The counts and the free space of the memory file.

@@ -5,7 +5,7 @@
 //!   └─ zygote            nothing mapped but the stub; shares the sentry's descriptors
 //!       └─ stub process  one per guest address space
 //!           ├─ spawner   the main thread: makes threads when the command page says so
-//!           ├─ mapper    changes the address space (not with a tracer)
+//!           ├─ mapper    changes the address space
 //!           └─ guest threads
 //! ```
 //!
@@ -18,6 +18,7 @@
 //! [`Registry`] makes sure that a listener is whose it should be.
 
 mod blob;
+pub(crate) mod command;
 mod control;
 mod filter;
 mod kick;
@@ -29,7 +30,7 @@ pub(crate) mod sys;
 mod system;
 mod zygote;
 
-pub(crate) use blob::after_doorbell;
+pub(crate) use blob::{after_doorbell, unborn};
 pub(crate) use control::{Control, Slot};
 pub(crate) use kick::Kicker;
 pub(crate) use process::{StubProcess, Waiter};

@@ -23,8 +23,9 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use self::{extended::ExtendedFormat, space::SystrapSpace};
+use self::space::SystrapSpace;
 use crate::{
+    extended::ExtendedFormat,
     AddressSpace, Platform, PlatformError, VdsoImage,
     memory::MemoryFile,
     stub::{Kind, StubSystem, layout::USER_END},

@@ -4,8 +4,6 @@
 
 mod elf;
 
-use std::sync::Arc;
-
 use crate::{PAGE_SIZE, VdsoImage, stub::own_vdso};
 
 /// Built by `build.rs` from `vdso/vdso.S` and `vdso/vdso.lds`.

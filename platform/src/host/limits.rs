@@ -1,14 +1,20 @@
 //! Processors, random bytes, and the descriptor limit.
 
+use std::sync::OnceLock;
+
 use linux_abi::Errno;
 use rustix::{
     process::{Resource, getrlimit, setrlimit},
     rand::GetRandomFlags,
 };
 
-/// Processors this process may run on.
+/// Processors this process may run on, as at the first call: later, threads of it may be held
+/// to fewer.
 pub fn cpu_count() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
+    static COUNT: OnceLock<usize> = OnceLock::new();
+    *COUNT.get_or_init(|| {
+        std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get)
+    })
 }
 
 /// The host's memory in bytes.

@@ -147,8 +147,6 @@ lazaret_stub_process:
     movabs r12, {COMMAND}
     movabs r15, {CONST}
     xor r13d, r13d
-    cmp dword ptr [r15 + {C_PTRACE}], 0
-    jne 6f
     mov edi, {CLONE_THREAD}
     xor esi, esi
     xor edx, edx
@@ -199,6 +197,8 @@ lazaret_stub_process:
 
 // A guest thread before its first guest instruction. rbp: its slot.
 lazaret_stub_thread:
+    cmp dword ptr [r15 + {C_PTRACE}], 0
+    jne 12f                         // all signals stay blocked until it is traced
     lea rdi, [r12 + {M_ALTSTACK}]   // sigaltstack
     xor esi, esi
     mov eax, 131
@@ -211,8 +211,6 @@ lazaret_stub_thread:
     mov r10d, 8
     mov eax, 14
     syscall
-    cmp dword ptr [r15 + {C_PTRACE}], 0
-    jne 12f
     mov edi, 1                      // seccomp, with a listener
     mov esi, [r15 + {C_SECCOMP_FLAGS}]
     lea rdx, [r15 + {C_GUEST_FILTER}]
@@ -232,6 +230,8 @@ lazaret_stub_thread:
 12: mov eax, 186                    // gettid, for the tracer
     syscall
     mov [rbp + {S_BORN}], eax
+.globl lazaret_stub_unborn
+lazaret_stub_unborn:
 13: lea rdi, [r12 + {M_NEVER}]      // waits to be seized
     xor esi, esi
     xor edx, edx
@@ -239,11 +239,15 @@ lazaret_stub_thread:
     mov eax, 202
     syscall
     jmp 13b
+.globl lazaret_stub_unborn_end
+lazaret_stub_unborn_end:
 
 // The mapper. rbx: the first slot. Its call with number {DOORBELL} hands over to the
 // sentry: rdi commands were done, rsi is the error that stopped them or 0. The answer
 // is how many commands wait.
 lazaret_stub_mapper:
+    cmp dword ptr [r15 + {C_PTRACE}], 0
+    jne lazaret_stub_helper
     mov edi, 1
     mov esi, [r15 + {C_SECCOMP_FLAGS}]
     lea rdx, [r15 + {C_MAPPER_FILTER}]
@@ -284,6 +288,52 @@ lazaret_stub_mapper:
     mov eax, 60
     syscall
     ud2
+
+// Changes memory for a tracer. What it answers goes through an eventfd, which guest
+// threads cannot write: the error that stopped the batch, or 0, plus one.
+lazaret_stub_helper:
+    mov eax, 186                    // gettid
+    syscall
+    mov [rbx + {S_MAPPER}], eax
+    xor r13d, r13d
+20: mov edx, [r12 + {M_BATCH_SEQ}]
+    cmp edx, r13d
+    jne 21f
+    lea rdi, [r12 + {M_BATCH_SEQ}]
+    xor esi, esi
+    xor r10d, r10d
+    mov eax, 202
+    syscall
+    jmp 20b
+21: mov r13d, edx
+    mov ebp, [r12 + {M_BATCH_LEN}]
+    lea rbx, [r12 + 4096]
+    xor r14d, r14d
+22: xor eax, eax
+    cmp r14, rbp
+    jae 23f
+    mov rax, [rbx]
+    mov rdi, [rbx + 8]
+    mov rsi, [rbx + 16]
+    mov rdx, [rbx + 24]
+    mov r10, [rbx + 32]
+    mov r8, [rbx + 40]
+    mov r9, [rbx + 48]
+    syscall
+    add rbx, 64
+    inc r14
+    cmp rax, -4095
+    jb 22b
+23: neg eax
+    cmp eax, {ACK_COUNT}
+    jb 24f
+    mov eax, 22
+24: lea rsi, [r15 + rax * 8 + {C_ACKS}]
+    mov edi, [r12 + {M_ACK_FD}]
+    mov edx, 8
+    mov eax, 1                      // write
+    syscall
+    jmp 20b
 
 // The handler of all signals of a guest thread, on the stack in its slot. Hands over
 // to the sentry, which reads and edits the frame; then returns into it.

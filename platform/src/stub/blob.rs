@@ -38,6 +38,11 @@ global_asm!(
     M_SLOT = const M_SLOT,
     M_SLOT_OFFSET = const M_SLOT_OFFSET,
     M_ALTSTACK = const M_ALTSTACK,
+    M_BATCH_SEQ = const M_BATCH_SEQ,
+    M_BATCH_LEN = const M_BATCH_LEN,
+    M_ACK_FD = const M_ACK_FD,
+    C_ACKS = const C_ACKS,
+    ACK_COUNT = const ACK_COUNT,
     S_BORN = const S_BORN,
     S_MAPPER = const S_MAPPER,
     S_SPAWN_ERROR = const S_SPAWN_ERROR,
@@ -54,6 +59,8 @@ unsafe extern "C" {
     static lazaret_stub_handler: u8;
     static lazaret_stub_after_doorbell: u8;
     static lazaret_stub_after_sigreturn: u8;
+    static lazaret_stub_unborn: u8;
+    static lazaret_stub_unborn_end: u8;
     fn lazaret_rseq_offset() -> *const isize;
 }
 
@@ -92,6 +99,12 @@ pub(crate) fn after_doorbell() -> u64 {
 /// The instruction pointer which the filter sees for the handler's `rt_sigreturn`.
 pub(super) fn after_sigreturn() -> u64 {
     TEXT + offset(addr_of!(lazaret_stub_after_sigreturn))
+}
+
+/// Where guest threads are that wait for a tracer. A thread without one is put at the
+/// start, with the address of the command page in `r12`.
+pub(crate) fn unborn() -> std::ops::Range<u64> {
+    TEXT + offset(addr_of!(lazaret_stub_unborn))..TEXT + offset(addr_of!(lazaret_stub_unborn_end))
 }
 
 /// The calling thread's restartable-sequences area, when the C library has one.

@@ -1,7 +1,7 @@
 //! The seccomp filters of stub processes, in classic BPF by hand: they compare
 //! instruction pointers, which differ from run to run of the build, not of the program.
 
-use super::{blob, layout::*};
+use super::{blob, layout::*, zygote::Kind};
 
 /// `struct sock_filter`.
 #[derive(Clone, Copy, Debug)]
@@ -98,7 +98,7 @@ impl Filter {
 /// For the zygote and everything it makes: calls come from the stub's code only, and are
 /// those it is written to make. Anything else fails with ENOSYS (`RET_TRACE` without a
 /// tracer): an action that a guest thread's own filter overrides.
-pub(super) fn base() -> Vec<Insn> {
+pub(super) fn base(kind: Kind) -> Vec<Insn> {
     let mut filter = Filter::default();
     filter.require(ARCH, AUDIT_ARCH_X86_64);
     filter.require(IP_HIGH, (TEXT >> 32) as u32);
@@ -124,6 +124,17 @@ pub(super) fn base() -> Vec<Insn> {
         libc::SYS_exit_group,
     ] {
         filter.action_for(number as u32, libc::SECCOMP_RET_ALLOW);
+    }
+    if kind == Kind::Ptrace {
+        // The helper's answers, which are constants.
+        filter.jump(JEQ, libc::SYS_write as u32, 0, 7);
+        filter.load(arg_high(1));
+        filter.jump(JEQ, (CONST >> 32) as u32, 0, 4);
+        filter.load(arg_low(1));
+        filter.jump(JGE, CONST as u32, 0, 2);
+        filter.jump(JGE, (CONST + CONST_SIZE) as u32, 1, 0);
+        filter.ret(libc::SECCOMP_RET_ALLOW);
+        filter.ret(libc::SECCOMP_RET_TRACE);
     }
     filter.require(NR, libc::SYS_clone as u32);
     filter.load(arg_low(0));

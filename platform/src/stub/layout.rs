@@ -46,6 +46,10 @@ pub(crate) const C_SECCOMP_FLAGS: u64 = 0x64;
 pub(crate) const C_PTRACE: u64 = 0x68;
 pub(crate) const C_SIGACTION_IGNORE: u64 = 0x80;
 pub(crate) const C_FILTER_CODE: u64 = 0x100;
+/// What the helper writes to its eventfd: for each error number, that plus one.
+pub(crate) const C_ACKS: u64 = 0xa00;
+/// Error numbers are smaller (`include/uapi/asm-generic/errno.h`).
+pub(crate) const ACK_COUNT: u64 = 134;
 
 /// Words of the zygote's page. `SEQ` counts requests, `DONE` those answered.
 pub(crate) const Z_SEQ: u64 = 0;
@@ -68,6 +72,10 @@ pub(crate) const M_SLOT: u64 = 8;
 pub(crate) const M_SLOT_OFFSET: u64 = 16;
 /// `stack_t` of the thread asked for.
 pub(crate) const M_ALTSTACK: u64 = 24;
+/// For the helper that a tracer uses: counts batches; how many commands; its eventfd.
+pub(crate) const M_BATCH_SEQ: u64 = 48;
+pub(crate) const M_BATCH_LEN: u64 = 52;
+pub(crate) const M_ACK_FD: u64 = 56;
 /// The mapper's commands are in the second page: number, six arguments, a spare word.
 pub(crate) const COMMAND_LEN: u64 = 64;
 pub(crate) const COMMANDS_MAX: usize = 64;
@@ -75,7 +83,8 @@ pub(crate) const COMMANDS_MAX: usize = 64;
 /// Words of a slot. The guest can write all of them.
 /// Listener descriptor plus one, or the thread's id for a tracer; negative: an errno.
 pub(crate) const S_BORN: u64 = 0;
-/// In a process' first slot only: the mapper's listener plus one, or an errno.
+/// In a process' first slot only: the mapper's listener plus one, or an errno; with a
+/// tracer, the helper's thread id.
 pub(crate) const S_MAPPER: u64 = 4;
 /// In a process' first slot only: why a guest thread could not be made, and which.
 pub(crate) const S_SPAWN_ERROR: u64 = 8;

@@ -13,6 +13,7 @@ use linux_abi::Errno;
 use ranked_sync::Mutex;
 
 use super::{
+    command::Command,
     control::{CommandPages, Control, Slot},
     kick::Kicker,
     layout::*,
@@ -182,9 +183,20 @@ impl StubProcess {
         &self.control
     }
 
-    /// Offset in the control file of the page with the mapper's commands.
-    pub(crate) fn mapper_commands(&self) -> u64 {
-        self.pages.offset() + COMMAND_SIZE / 2
+    /// Offset in the control file of a word of the command page.
+    pub(crate) fn command_word(&self, word: u64) -> u64 {
+        self.pages.offset() + word
+    }
+
+    /// Lays out what the mapper is to do; at most [`COMMANDS_MAX`].
+    pub(crate) fn write_commands(&self, batch: &[Command]) {
+        let page = self.pages.offset() + COMMAND_SIZE / 2;
+        let places = (page..).step_by(COMMAND_LEN as usize).take(COMMANDS_MAX);
+        for (command, at) in batch.iter().zip(places) {
+            for (word, at) in command.iter().zip((at..).step_by(8)) {
+                self.control.write_u64(at, *word);
+            }
+        }
     }
 
     /// True once the process has ended.
@@ -262,6 +274,12 @@ impl StubProcess {
     pub(crate) fn mapper(&self) -> Result<(Listener, Notification), PlatformError> {
         let word = self.wait_for_word(self.first.offset() + S_MAPPER, 0)?;
         self.claim(word)
+    }
+
+    /// With a tracer: the thread id of the helper. To be asked before guest code runs,
+    /// which could write what it likes there.
+    pub(crate) fn helper(&self) -> Result<i32, PlatformError> {
+        self.wait_for_word(self.first.offset() + S_MAPPER, 0)
     }
 
     /// Claims the listener which a thread said it has (descriptor plus one).

@@ -21,7 +21,7 @@ use crate::{PlatformError, host};
 pub(crate) enum Kind {
     /// Guest threads install a listener of their own; a mapper thread changes memory.
     Notify,
-    /// Guest threads wait to be seized by a tracer; there is no mapper.
+    /// Guest threads wait to be seized by a tracer; a helper thread changes memory.
     Ptrace,
 }
 
@@ -58,7 +58,7 @@ fn listener_flags() -> u32 {
 fn write_constants(control: &Control, kind: Kind) {
     let mut code_at = C_FILTER_CODE;
     let programs = [
-        (C_BASE_FILTER, filter::base()),
+        (C_BASE_FILTER, filter::base(kind)),
         (C_MAPPER_FILTER, filter::mapper()),
         (C_GUEST_FILTER, filter::guest()),
     ];
@@ -70,7 +70,10 @@ fn write_constants(control: &Control, kind: Kind) {
             code_at += 8;
         }
     }
-    assert!(code_at <= CONST_SIZE, "filters fit the page");
+    assert!(code_at <= C_ACKS, "filters fit the page");
+    for errno in 0..ACK_COUNT {
+        control.write_u64(CONST_OFFSET + C_ACKS + 8 * errno, errno + 1);
+    }
     const SA_RESTORER: u64 = 0x0400_0000;
     let flags = (libc::SA_SIGINFO | libc::SA_ONSTACK | libc::SA_RESTART) as u64 | SA_RESTORER;
     // The handler never returns to a restorer, but the kernel wants one.

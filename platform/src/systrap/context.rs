@@ -5,6 +5,7 @@ use std::{any::Any, sync::Arc};
 use linux_abi::Errno;
 
 use super::{
+    extended,
     space::SystrapSpace,
     thread::{GuestThread, State, Stop},
 };
@@ -112,9 +113,8 @@ impl SystrapContext {
                     bases = (self.registers.fs_base, self.registers.gs_base);
                 }
                 if let Some(xstate) = &self.xstate {
-                    self.space
-                        .format(thread)?
-                        .write(process.control(), thread.slot, stop.frame, xstate)
+                    let format = self.space.format(thread)?;
+                    extended::write(format, process.control(), thread.slot, stop.frame, xstate)
                         .ok_or_else(|| process.corrupted("a frame without extended state"))?;
                 }
                 thread.answer_stop(process, stop, bases)?;
@@ -218,9 +218,8 @@ impl Context for SystrapContext {
                 let process = &self.space.process;
                 let Some(thread) = &self.thread else { return Err(process.death()) };
                 let State::Stop(stop) = thread.state else { return Err(process.death()) };
-                self.space
-                    .format(thread)?
-                    .read(process.control(), thread.slot, stop.frame)
+                let format = self.space.format(thread)?;
+                extended::read(format, process.control(), thread.slot, stop.frame)
                     .ok_or_else(|| process.corrupted("a frame without extended state"))?
             }
         };

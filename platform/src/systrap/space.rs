@@ -1,23 +1,26 @@
 //! A guest address space: a stub process, and the conversation with its mapper.
 
 use std::{
-    os::fd::{AsFd, AsRawFd},
+    os::fd::AsFd,
     sync::{Arc, OnceLock},
 };
 
 use linux_abi::Errno;
 use ranked_sync::Mutex;
 
-use super::{context::SystrapContext, extended::ExtendedFormat, thread::GuestThread};
+use super::{context::SystrapContext, extended, thread::GuestThread};
 use crate::{
-    AddressSpace, Backing, Context, MapOp, PAGE_SIZE, PlatformError, Prot,
+    AddressSpace, Context, MapOp, PlatformError,
+    extended::ExtendedFormat,
     lock_order::{IdleThreads, SpaceCommands},
     memory::MemoryFile,
-    stub::{Listener, StubProcess, StubSystem, Waiter, layout::*, sys},
+    stub::{
+        Listener, StubProcess, StubSystem, Waiter,
+        command::{self, Command},
+        layout::*,
+        sys,
+    },
 };
-
-/// One system call of the mapper: number and arguments.
-type Command = [u64; 7];
 
 /// See the module.
 #[derive(Debug)]
@@ -81,44 +84,11 @@ impl SystrapSpace {
         let super::thread::State::Stop(stop) = thread.state else {
             return Err(self.process.corrupted("no frame to learn from"));
         };
-        let format = ExtendedFormat::learn(self.process.control(), thread.slot, stop.frame)
+        let format = extended::learn(self.process.control(), thread.slot, stop.frame)
             .ok_or_else(|| {
                 PlatformError::Unsupported("the host's signal frames have no XSAVE state".into())
             })?;
         Ok(self.format.get_or_init(|| format))
-    }
-
-    fn command(&self, op: &MapOp) -> Result<Command, PlatformError> {
-        let (MapOp::Map { addr, len, .. }
-        | MapOp::Unmap { addr, len }
-        | MapOp::Protect { addr, len, .. }) = *op;
-        let inside = addr.checked_add(len).is_some_and(|end| end <= USER_END);
-        if !inside || !(addr | len).is_multiple_of(PAGE_SIZE) {
-            return Err(PlatformError::Host { what: "a guest mapping", errno: Errno::EINVAL });
-        }
-        Ok(match op {
-            MapOp::Map { prot, backing, populate, .. } => {
-                let (sharing, fd, offset) = match backing {
-                    Backing::Memory(range) => {
-                        (libc::MAP_SHARED, self.memory.fd().as_raw_fd(), range.start)
-                    }
-                    Backing::Host { file, offset, shared: true } => {
-                        (libc::MAP_SHARED, file.as_raw_fd(), *offset)
-                    }
-                    Backing::Host { file, offset, shared: false } => {
-                        (libc::MAP_PRIVATE, file.as_raw_fd(), *offset)
-                    }
-                };
-                let populate = if *populate { libc::MAP_POPULATE } else { 0 };
-                let flags = sharing | populate | libc::MAP_FIXED | libc::MAP_NORESERVE;
-                let prot = host_prot(*prot);
-                [libc::SYS_mmap as u64, addr, len, prot, flags as u64, fd as u64, offset]
-            }
-            MapOp::Unmap { .. } => [libc::SYS_munmap as u64, addr, len, 0, 0, 0, 0],
-            MapOp::Protect { prot, .. } => {
-                [libc::SYS_mprotect as u64, addr, len, host_prot(*prot), 0, 0, 0]
-            }
-        })
     }
 
     fn run(&self, commands: &[Command]) -> Result<(), PlatformError> {
@@ -141,12 +111,7 @@ impl SystrapSpace {
     }
 
     fn run_batch(&self, mapper: &mut Mapper, batch: &[Command]) -> Result<(), PlatformError> {
-        let page = self.process.mapper_commands();
-        for (command, at) in batch.iter().zip((page..).step_by(COMMAND_LEN as usize)) {
-            for (word, at) in command.iter().zip((at..).step_by(8)) {
-                self.process.control().write_u64(at, *word);
-            }
-        }
+        self.process.write_commands(batch);
         match sys::notification_send(mapper.listener.as_fd(), mapper.id, batch.len() as u64) {
             Ok(()) => {}
             Err(Errno::ENOENT) => return Err(self.process.death()),
@@ -183,50 +148,14 @@ impl SystrapSpace {
     }
 }
 
-fn host_prot(prot: Prot) -> u64 {
-    let mut host = libc::PROT_NONE;
-    for (ours, theirs) in [
-        (Prot::READ, libc::PROT_READ),
-        (Prot::WRITE, libc::PROT_WRITE),
-        (Prot::EXEC, libc::PROT_EXEC),
-    ] {
-        if prot.contains(ours) {
-            host |= theirs;
-        }
-    }
-    host as u64
-}
-
-/// Makes one command of two that follow one another, when they can be one.
-fn join(last: &mut Command, next: &Command) -> bool {
-    let [number, addr, len, prot, flags, fd, offset] = *last;
-    let adjacent = next[1] == addr.wrapping_add(len);
-    let same = next[0] == number && next[3] == prot && next[4] == flags && next[5] == fd;
-    let continues = number != libc::SYS_mmap as u64 || next[6] == offset.wrapping_add(len);
-    let joined = adjacent && same && continues;
-    if joined {
-        last[2] = len.wrapping_add(next[2]);
-    }
-    joined
-}
-
 impl AddressSpace for SystrapSpace {
     fn apply(&self, ops: &[MapOp]) -> Result<(), PlatformError> {
-        let mut commands: Vec<Command> = Vec::with_capacity(ops.len());
-        for op in ops {
-            let next = self.command(op)?;
-            if next[2] == 0 {
-                continue;
-            }
-            if !commands.last_mut().is_some_and(|last| join(last, &next)) {
-                commands.push(next);
-            }
-        }
+        let commands = command::commands(&self.memory, ops)?;
         self.run(&commands)
     }
 
     fn clear(&self) -> Result<(), PlatformError> {
-        self.run(&[[libc::SYS_munmap as u64, 0, USER_END, 0, 0, 0, 0]])
+        self.run(&[command::CLEAR])
     }
 
     fn new_context(self: Arc<Self>) -> Result<Box<dyn Context>, PlatformError> {
