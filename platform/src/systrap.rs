@@ -25,8 +25,8 @@ use std::{
 
 use self::space::SystrapSpace;
 use crate::{
-    extended::ExtendedFormat,
     AddressSpace, Platform, PlatformError, VdsoImage,
+    extended::ExtendedFormat,
     memory::MemoryFile,
     stub::{Kind, StubSystem, layout::USER_END},
     vdso,

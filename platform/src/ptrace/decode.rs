@@ -43,9 +43,7 @@ pub(super) fn access(code: &[u8], regs: &Registers, addr: u64) -> Option<AccessK
             _ => None,
         },
         0x62 => match *rest {
-            [map, bits, _, opcode, modrm, ..] => {
-                evex(map & 7, bits & 3, opcode, memory(modrm)?)
-            }
+            [map, bits, _, opcode, modrm, ..] => evex(map & 7, bits & 3, opcode, memory(modrm)?),
             _ => None,
         },
         _ => one_byte(opcode, rest.first().copied().unwrap_or(0xff), regs, addr),
@@ -82,11 +80,23 @@ fn one_byte(opcode: u8, modrm: u8, regs: &Registers, addr: u64) -> Option<Access
         0x50..=0x57 | 0x68 | 0x6a | 0x9c | 0xc8 | 0xe8 => Write,
         0x58..=0x5f | 0x9d | 0xc2 | 0xc3 | 0xc9 | 0xca | 0xcb | 0xcf => Read,
         0x63 | 0x69 | 0x6b | 0x84 | 0x85 | 0x8a | 0x8b | 0x8e => reg.map(|_| Read)?,
-        0x80 | 0x81 | 0x83 => if reg? == 7 { Read } else { Write },
+        0x80 | 0x81 | 0x83 => {
+            if reg? == 7 {
+                Read
+            } else {
+                Write
+            }
+        }
         0x86 | 0x87 | 0x88 | 0x89 | 0x8c | 0xc6 | 0xc7 => reg.map(|_| Write)?,
         0xc0 | 0xc1 | 0xd0..=0xd3 => reg.map(|_| Write)?,
         // pop to memory.
-        0x8f => if near(addr, regs.rsp) { Read } else { Write },
+        0x8f => {
+            if near(addr, regs.rsp) {
+                Read
+            } else {
+                Write
+            }
+        }
         0xa0 | 0xa1 | 0xa6 | 0xa7 | 0xac..=0xaf | 0xd7 => Read,
         0xa2 | 0xa3 | 0xaa | 0xab => Write,
         // movs: at which of its two places?
@@ -96,17 +106,35 @@ fn one_byte(opcode: u8, modrm: u8, regs: &Registers, addr: u64) -> Option<Access
             _ => return None,
         },
         0xd8 | 0xda | 0xdc | 0xde => reg.map(|_| Read)?,
-        0xd9 => if matches!(reg?, 2 | 3 | 6 | 7) { Write } else { Read },
+        0xd9 => {
+            if matches!(reg?, 2 | 3 | 6 | 7) {
+                Write
+            } else {
+                Read
+            }
+        }
         0xdb | 0xdd | 0xdf => match (opcode, reg?) {
             (0xdb, 1 | 2 | 3 | 7) | (0xdd, 1 | 2 | 3 | 6 | 7) | (0xdf, 1 | 2 | 3 | 6 | 7) => Write,
             _ => Read,
         },
-        0xf6 | 0xf7 => if matches!(reg?, 2 | 3) { Write } else { Read },
+        0xf6 | 0xf7 => {
+            if matches!(reg?, 2 | 3) {
+                Write
+            } else {
+                Read
+            }
+        }
         0xfe => reg.map(|_| Write)?,
         0xff => match reg {
             Some(0 | 1) => Write,
             // call and push: read memory, write the stack.
-            Some(2 | 3 | 6) => if stack_write { Write } else { Read },
+            Some(2 | 3 | 6) => {
+                if stack_write {
+                    Write
+                } else {
+                    Read
+                }
+            }
             Some(_) => Read,
             None if stack_write => Write,
             None => return None,
@@ -125,10 +153,28 @@ fn two_byte(opcode: u8, modrm: u8, prefixes: Prefixes) -> Option<AccessKind> {
     let reg = memory(modrm)?;
     Some(match opcode {
         0x11 | 0x13 | 0x17 | 0x29 | 0x2b | 0x7f | 0x90..=0x9f | 0xc3 | 0xd6 | 0xe7 => Write,
-        0x7e => if prefixes.rep { Read } else { Write },
+        0x7e => {
+            if prefixes.rep {
+                Read
+            } else {
+                Write
+            }
+        }
         0xa4 | 0xa5 | 0xac | 0xad | 0xab | 0xb3 | 0xbb | 0xb0 | 0xb1 | 0xc0 | 0xc1 => Write,
-        0xba => if reg == 4 { Read } else { Write },
-        0xc7 => if reg == 1 || reg == 4 { Write } else { return None },
+        0xba => {
+            if reg == 4 {
+                Read
+            } else {
+                Write
+            }
+        }
+        0xc7 => {
+            if reg == 1 || reg == 4 {
+                Write
+            } else {
+                return None;
+            }
+        }
         0xae => match reg {
             0 | 3 | 4 | 6 => Write,
             1 | 2 => Read,

@@ -84,8 +84,8 @@ impl SystrapSpace {
         let super::thread::State::Stop(stop) = thread.state else {
             return Err(self.process.corrupted("no frame to learn from"));
         };
-        let format = extended::learn(self.process.control(), thread.slot, stop.frame)
-            .ok_or_else(|| {
+        let format =
+            extended::learn(self.process.control(), thread.slot, stop.frame).ok_or_else(|| {
                 PlatformError::Unsupported("the host's signal frames have no XSAVE state".into())
             })?;
         Ok(self.format.get_or_init(|| format))
