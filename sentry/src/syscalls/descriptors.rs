@@ -8,7 +8,7 @@ use crate::{
     Errno, SysError, SysResult, err,
     kernel::CurrentTask,
     user::{Fd, UserAddr, UserMemory, UserRef},
-    vfs::{FileDescription, StatusFlags, is_owner_or_capable},
+    vfs::{FileDescription, FileType, StatusFlags, is_owner_or_capable},
 };
 
 const CLOEXEC: u32 = libc::O_CLOEXEC as u32;
@@ -210,8 +210,10 @@ pub(super) fn sys_ioctl(
     arg: UserAddr,
 ) -> SysResult<u64> {
     const FIGETBSZ: u32 = 2;
+    const FICLONE: u32 = 0x4004_9409;
+    const FICLONERANGE: u32 = 0x4020_940d;
     let file = task.file(fd)?;
-    let is_regular = file.path().dentry.kind() == Some(crate::vfs::FileType::Regular);
+    let is_regular = file.path().dentry.kind() == Some(FileType::Regular);
     match u64::from(request) {
         libc::FIOCLEX => task.fds().set_cloexec(fd, true)?,
         libc::FIONCLEX => task.fds().set_cloexec(fd, false)?,
@@ -233,9 +235,30 @@ pub(super) fn sys_ioctl(
             let size = file.metadata()?.blksize;
             task.mm().write_obj(arg.as_ref(), &size)?;
         }
+        _ if request == FICLONE => return clone_range(task, &file, Fd(arg.0 as i32)),
+        _ if request == FICLONERANGE => {
+            let [source, _, _, _]: [i64; 4] = task.mm().read_obj(arg.as_ref())?;
+            return clone_range(task, &file, Fd(source as i32));
+        }
         _ => return file.ops().ioctl(task, &file, request, arg),
     }
     Ok(0)
+}
+
+/// FICLONE and FICLONERANGE, which no file system here can do (ioctl_ficlone(2)).
+fn clone_range(task: &CurrentTask, target: &FileDescription, source: Fd) -> SysResult<u64> {
+    let source = task.file(source)?;
+    let kinds = [source.path().dentry.kind(), target.path().dentry.kind()];
+    if kinds.contains(&Some(FileType::Directory)) {
+        return err!(EISDIR);
+    }
+    if kinds.iter().any(|kind| *kind != Some(FileType::Regular)) {
+        return err!(EINVAL);
+    }
+    if !source.is_readable() || !target.is_writable() {
+        return err!(EBADF);
+    }
+    err!(EOPNOTSUPP)
 }
 
 fn with_async(file: &FileDescription, on: bool) -> u32 {
