@@ -113,7 +113,11 @@ impl Prepared {
         };
         let program = place(&mm, &self.file, &self.elf, program_base)?;
         let interpreter = match &self.interpreter {
-            Some((file, elf)) => Some(place(&mm, file, elf, None)?),
+            Some((file, elf)) => {
+                // Only the program itself stays closed to writers while it runs.
+                file.allow_write_access();
+                Some(place(&mm, file, elf, None)?)
+            }
             None => None,
         };
         // A program among the mappings (static PIE) would soon have its heap run into them.

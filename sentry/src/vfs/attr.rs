@@ -83,7 +83,10 @@ pub fn truncate(path: &VfsPath, cred: &Credentials, size: u64) -> SysResult<()> 
     }
     want_write(&path.mount)?;
     permission(path, cred, AccessMask::WRITE)?;
-    set_size(path, cred, size)
+    path.dentry.get_write_access()?;
+    let done = set_size(path, cred, size);
+    path.dentry.put_write_access();
+    done
 }
 
 /// ftruncate(2): `EINVAL` unless it is a regular file open for writing.

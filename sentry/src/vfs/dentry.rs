@@ -17,14 +17,14 @@ use std::{
     fmt, mem,
     sync::{
         Arc, OnceLock, Weak,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicI32, AtomicU32, Ordering},
     },
 };
 
 use ranked_sync::{Mutex, MutexGuard, RwLock};
 
 use super::{DirOps, FileType, Inode, name_hash::NameHash, negative::NegativeInode};
-use crate::{fs::inotify::WatchList, lock_order};
+use crate::{Errno, fs::inotify::WatchList, lock_order};
 
 const UNLINKED: u32 = 1;
 const REFERENCED: u32 = 2;
@@ -46,6 +46,9 @@ pub struct Dentry {
     mounts: AtomicU32,
     /// Where it is in the ring of its superblock.
     slot: AtomicU32,
+    /// Descriptions open for writing, or (negative) programs that run it (`i_writecount`). Kept per name: two
+    /// names of one program do not know of each other.
+    writers: AtomicI32,
     /// Made when inotify first watches it.
     watches: OnceLock<Box<WatchList>>,
 }
@@ -102,6 +105,7 @@ impl Dentry {
             flags: AtomicU32::new(flags),
             mounts: AtomicU32::new(0),
             slot: AtomicU32::new(NO_SLOT),
+            writers: AtomicI32::new(0),
             watches: OnceLock::new(),
         })
     }
@@ -228,6 +232,29 @@ impl Dentry {
 
     pub(super) fn remove_mount(&self) {
         self.mounts.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Counts a writer; `ETXTBSY` while it is being executed.
+    pub(super) fn get_write_access(&self) -> Result<(), Errno> {
+        self.count(|writers| (writers >= 0).then_some(writers.saturating_add(1)))
+    }
+
+    pub(super) fn put_write_access(&self) {
+        let _ = self.count(|writers| Some(writers.saturating_sub(1)));
+    }
+
+    /// Keeps writers away; `ETXTBSY` while there are any.
+    pub(super) fn deny_write_access(&self) -> Result<(), Errno> {
+        self.count(|writers| (writers <= 0).then_some(writers.saturating_sub(1)))
+    }
+
+    pub(super) fn allow_write_access(&self) {
+        let _ = self.count(|writers| Some(writers.saturating_add(1)));
+    }
+
+    fn count(&self, change: impl FnMut(i32) -> Option<i32>) -> Result<(), Errno> {
+        let changed = self.writers.fetch_update(Ordering::AcqRel, Ordering::Acquire, change);
+        changed.map(drop).map_err(|_| Errno::ETXTBSY)
     }
 
     // The ring.

@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc, OnceLock, Weak,
-        atomic::{AtomicU32, AtomicU64, Ordering},
+        atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering},
     },
 };
 
@@ -64,6 +64,8 @@ pub struct FileDescription {
     owner: AtomicU64,
     /// Who wants to hear that the last reference is gone.
     close_watchers: Mutex<lock_order::Leaf, Vec<Weak<dyn CloseWatcher>>>,
+    /// What it holds of its file's count of writers.
+    hold: AtomicU8,
     /// The locks of its file, once it was used to lock.
     locks: OnceLock<Arc<FileLocks>>,
 }
@@ -81,6 +83,7 @@ impl Drop for FileDescription {
                 watcher.description_closed(self.id);
             }
         }
+        self.allow_write_access();
         if let Some(locks) = self.locks.get() {
             locks.release_description(self.id);
         }
@@ -111,6 +114,7 @@ impl FileDescription {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             owner: AtomicU64::new(0),
             close_watchers: Mutex::new(Vec::new()),
+            hold: AtomicU8::new(HOLDS_NOTHING),
             locks: OnceLock::new(),
         })
     }
@@ -230,6 +234,30 @@ impl FileDescription {
         }
     }
 
+    /// Counts as a writer of its file from now on (`get_write_access`); `ETXTBSY` if it is being executed.
+    pub(super) fn hold_write_access(&self) -> SysResult<()> {
+        self.path.dentry.get_write_access()?;
+        self.hold.store(HOLDS_WRITE_ACCESS, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Its file is a program that is going to run: nobody may write it while this description lives.
+    /// `ETXTBSY` if somebody has it open for writing.
+    pub(super) fn deny_write_access(&self) -> SysResult<()> {
+        self.path.dentry.deny_write_access()?;
+        self.hold.store(DENIES_WRITE_ACCESS, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Ends what [`Self::hold_write_access`] or opening for execution began.
+    pub fn allow_write_access(&self) {
+        match self.hold.swap(HOLDS_NOTHING, Ordering::Relaxed) {
+            HOLDS_WRITE_ACCESS => self.path.dentry.put_write_access(),
+            DENIES_WRITE_ACCESS => self.path.dentry.allow_write_access(),
+            _ => {}
+        }
+    }
+
     /// F_SETOWN and F_SETSIG: process (negative: group) and signal.
     pub fn owner(&self) -> (i32, u32) {
         let packed = self.owner.load(Ordering::Relaxed);
@@ -246,6 +274,11 @@ impl FileDescription {
         self.owner.store((u64::from(pid as u32) << 32) | u64::from(low), Ordering::Relaxed);
     }
 }
+
+/// What [`FileDescription::hold`] says.
+const HOLDS_NOTHING: u8 = 0;
+const HOLDS_WRITE_ACCESS: u8 = 1;
+const DENIES_WRITE_ACCESS: u8 = 2;
 
 /// A bit next to the signal, whose numbers end at 64.
 const OWNER_IS_THREAD: u32 = 1 << 16;

@@ -302,6 +302,9 @@ fn open_place(cx: &PathCx, place: VfsPath, how: &OpenHow) -> SysResult<Arc<FileD
     }
     let ops = place.inode().clone().open(&place, how.flags)?;
     let file = FileDescription::new(ops, place, how.flags, cx.cred.clone());
+    if file.is_writable() && file.path().dentry.kind() == Some(FileType::Regular) {
+        file.hold_write_access()?;
+    }
     notify_file(&file, FsEvent::Open);
     Ok(file)
 }
@@ -328,7 +331,7 @@ fn open_unnamed(
 }
 
 /// Opens a program for execve(2): a regular file, executable, on a mount that allows it; else
-/// `EACCES`. `lookup`: FOLLOW or not, EMPTY for execveat(2).
+/// `EACCES`. `ETXTBSY` while it is open for writing; it cannot be while the description lives. `lookup`: FOLLOW or not, EMPTY for execveat(2).
 pub fn open_exec(
     cx: &PathCx,
     start: &VfsPath,
@@ -346,7 +349,9 @@ pub fn open_exec(
     }
     permission(&place, &cx.cred, AccessMask::EXEC)?;
     let how = OpenHow { flags: 0, mode: 0, resolve: LookupFlags::empty() };
-    open_place(cx, place, &how)
+    let file = open_place(cx, place, &how)?;
+    file.deny_write_access()?;
+    Ok(file)
 }
 
 /// Does executing this file give set-user-ID rights? `nosuid` mounts do not.

@@ -291,37 +291,3 @@ fn listing_goes_on_where_it_was_whatever_changes() {
         .collect();
     assert_eq!(seen, want);
 }
-
-#[test]
-#[ignore = "timing"]
-fn timing() {
-    let cx = root();
-    let mut at = String::new();
-    for _ in 0..6 {
-        at.push_str("/some-directory");
-        dir(&cx, &at);
-    }
-    let path = format!("{at}/libsomething.so.6");
-    let f = file(&cx, &path);
-    let time = |name: &str, work: &mut dyn FnMut()| {
-        let start = std::time::Instant::now();
-        for _ in 0..200_000 {
-            work();
-        }
-        println!("{name:20} {:6} ns", start.elapsed().as_nanos() / 200_000);
-    };
-    time("resolve 7", &mut || drop(find(&cx, &path, LookupFlags::FOLLOW).unwrap()));
-    time("resolve 1", &mut || drop(find(&cx, "/some-directory", LookupFlags::FOLLOW).unwrap()));
-    time("resolve missing", &mut || drop(find(&cx, "/missing", LookupFlags::FOLLOW).unwrap_err()));
-    time("metadata", &mut || drop(f.metadata().unwrap()));
-    time("open", &mut || drop(opened(&cx, "/some-directory", libc::O_RDONLY).unwrap()));
-    let mut page = vec![0; 4096];
-    time("write 4k", &mut || drop(f.ops().write(&f, 0, &mut IoSrc::kernel(&page)).unwrap()));
-    time("read 4k", &mut || drop(f.ops().read(&f, 0, &mut IoDst::kernel(&mut page)).unwrap()));
-    time("write 1", &mut || drop(f.ops().write(&f, 0, &mut IoSrc::kernel(b"x")).unwrap()));
-    time("read 1", &mut || drop(f.ops().read(&f, 0, &mut IoDst::kernel(&mut page[..1])).unwrap()));
-    time("create+unlink", &mut || {
-        file(&cx, "/new");
-        unlink(&cx, cx.cwd(), b"/new").unwrap();
-    });
-}
