@@ -47,6 +47,8 @@ pub struct ThreadGroup {
     pub(super) did_exec: AtomicBool,
     pub(super) oom_score_adj: AtomicI32,
     pub(super) membarrier: AtomicU32,
+    /// PR_SET_THP_DISABLE: kept, without effect.
+    thp_disabled: AtomicBool,
     pub(super) timers: ProcessTimers,
     start: Monotonic,
 }
@@ -146,6 +148,7 @@ impl ThreadGroup {
             did_exec: AtomicBool::new(false),
             oom_score_adj: inherited.oom_score_adj.into(),
             membarrier: AtomicU32::new(0),
+            thp_disabled: AtomicBool::new(false),
             timers: ProcessTimers::new(weak.clone()),
             start,
         });
@@ -238,6 +241,14 @@ impl ThreadGroup {
 
     pub(crate) fn set_dumpable(&self, dumpable: u32) {
         self.dumpable.store(dumpable, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_thp_disabled(&self, disabled: bool) {
+        self.thp_disabled.store(disabled, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_thp_disabled(&self) -> bool {
+        self.thp_disabled.load(Ordering::Relaxed)
     }
 
     pub(crate) fn set_subreaper(&self, on: bool) {

@@ -142,6 +142,16 @@ impl MemoryManager {
         usage
     }
 
+    /// An upper bound of the bytes it has in memory, without asking the host: private writable mappings of
+    /// ordinary size, and code.
+    pub fn in_use_at_most(&self) -> u64 {
+        /// Larger ones are reservations (stacks of threads, arenas), hardly touched.
+        const ORDINARY: u64 = 64 << 20;
+        let state = self.state.read();
+        let sizes = state.vmas.iter().map(|(range, _)| range.end - range.start);
+        sizes.filter(|&size| size <= ORDINARY).sum()
+    }
+
     /// What a futex that processes may share is known by (`get_futex_key` in `kernel/futex/core.c`): for a shared
     /// mapping the object and the offset in it. `None` for private memory, where it is the address.
     pub fn shared_place(&self, addr: u64) -> Option<((u64, u64), u64)> {

@@ -123,9 +123,14 @@ pub(super) fn sys_prctl(
             task.mm().write_obj(UserRef::new(arg2), &at)?;
             Ok(0)
         }
-        libc::PR_SET_THP_DISABLE | libc::PR_GET_THP_DISABLE => {
+        libc::PR_SET_THP_DISABLE => {
             unused(&rest)?;
+            task.thread_group().set_thp_disabled(arg2 != 0);
             Ok(0)
+        }
+        libc::PR_GET_THP_DISABLE => {
+            unused(&[arg2, arg3, arg4, arg5])?;
+            Ok(task.thread_group().is_thp_disabled().into())
         }
         libc::PR_MCE_KILL => {
             if arg2 <= 1 {

@@ -126,6 +126,7 @@ pub(super) fn sys_getrusage(
     at: UserRef<Rusage>,
 ) -> SysResult<()> {
     let group = task.thread_group();
+    group.note_memory(task.mm());
     let found = match who {
         libc::RUSAGE_SELF => group.usage(),
         libc::RUSAGE_CHILDREN => usage(group.child_cpu_times(), group.child_max_rss()),

@@ -163,10 +163,20 @@ pub(super) fn sys_getcpu(
     _cache: u64,
 ) -> SysResult<()> {
     if let Some(cpu) = cpu.non_null() {
-        task.mm().write_obj(cpu, &platform::host::current_cpu())?;
+        task.mm().write_obj(cpu, &current_cpu(task))?;
     }
     if let Some(node) = node.non_null() {
         task.mm().write_obj(node, &0)?;
     }
     Ok(())
+}
+
+/// The processor it runs on; one of those it asked for, when it asked.
+fn current_cpu(task: &CurrentTask) -> u32 {
+    let cpu = platform::host::current_cpu();
+    let Some(allowed) = task.affinity() else { return cpu };
+    let is_allowed = |cpu: u32| {
+        allowed.get(cpu as usize / 64).is_some_and(|word| word >> (cpu % 64) & 1 != 0)
+    };
+    if is_allowed(cpu) { cpu } else { (0..4096).find(|&cpu| is_allowed(cpu)).unwrap_or(cpu) }
 }

@@ -18,10 +18,10 @@ pub(super) fn key_of(
     addr: UserAddr,
     shared: bool,
 ) -> Result<FutexKey, Errno> {
-    let _ = shared;
-    // A shared futex in private memory is found by its address, too, but is not the same as a
-    // private one only in Linux's books: programs mix them (glibc's thread ids).
-    Ok(FutexKey::Private { mm: Arc::as_ptr(mm) as u64, addr: addr.0 })
+    if shared && let Some((object, offset)) = mm.shared_place(addr.0) {
+        return Ok(FutexKey::Shared { object, offset });
+    }
+    Ok(FutexKey::Private { mm: Arc::as_ptr(mm) as u64, addr: addr.0, shared })
 }
 
 impl CurrentTask {

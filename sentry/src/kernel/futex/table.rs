@@ -18,8 +18,9 @@ const BUCKETS: usize = 256;
 /// What makes two futex words the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum FutexKey {
-    /// An address in one address space.
-    Private { mm: u64, addr: u64 },
+    /// An address in one address space. `shared`: named by an operation without FUTEX_PRIVATE_FLAG,
+    /// which is another futex than a private one at the same address, as in Linux.
+    Private { mm: u64, addr: u64, shared: bool },
     /// An offset in what is mapped shared there.
     Shared { object: (u64, u64), offset: u64 },
 }

@@ -14,6 +14,7 @@ use crate::{
         CurrentTask, ExitStatus, ThreadGroup,
         task_set::{Members, Zombie},
     },
+    mm::MemoryManager,
     syscalls::Outcome,
     user::{UserAddr, UserMemory, UserRef},
     wait::EventMask,
@@ -42,6 +43,7 @@ impl CurrentTask {
         self.release_memory();
         let task = self.task.clone();
         let status = self.exit_code;
+        task.thread_group().note_memory(&self.mm);
         let (mm, fds, fs) = {
             let mut shared = task.shared.lock();
             (shared.mm.take(), shared.fds.take(), shared.fs.take())
@@ -318,5 +320,13 @@ impl ThreadGroup {
             maxrss: self.state.lock().max_rss,
             ..Rusage::default()
         }
+    }
+
+    /// Remembers how much memory it has used. Divergence: what its own stack, data and code could hold; how much of
+    /// it was ever touched would take host calls at each exit.
+    pub(crate) fn note_memory(&self, mm: &MemoryManager) {
+        let pages = mm.in_use_at_most() / 1024;
+        let mut state = self.state.lock();
+        state.max_rss = state.max_rss.max(pages as i64);
     }
 }
