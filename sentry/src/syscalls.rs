@@ -36,6 +36,7 @@ mod pidfd;
 mod pipe;
 mod poll;
 mod prctl;
+mod ptrace;
 mod process_vm;
 mod read_write;
 mod record_lock;

@@ -2,7 +2,7 @@
 
 use std::{fmt, ops::Deref, sync::Arc};
 
-use linux_abi::{SigSet, signal::SigStack};
+use linux_abi::{SigInfo, SigSet, signal::SigStack};
 use platform::Context;
 
 use super::{
@@ -43,6 +43,10 @@ pub struct CurrentTask {
     pub(super) trap_numbers: (u64, u64, u64),
     /// Calls are traced, filtered or logged: not the fast path.
     pub(super) slow_entry: bool,
+    /// Details of a signal which a tracer changed while the task stood.
+    pub(super) changed_info: Option<SigInfo>,
+    /// Its tracer let it go on though its process is stopped.
+    pub(super) passed_stop: bool,
     pub(super) seccomp: Option<Arc<FilterChain>>,
     /// Futex waits use it again and again.
     pub(super) futex_waiter: Option<Arc<super::futex::Waiter>>,
@@ -80,6 +84,8 @@ impl CurrentTask {
             vfork_done: None,
             trap_numbers: (0, 0, 0),
             slow_entry: false,
+            changed_info: None,
+            passed_stop: false,
             seccomp: shared.seccomp,
             futex_waiter: None,
             task,

@@ -1,104 +1,178 @@
-//! ptrace(2) inside the sandbox.
+//! ptrace(2) inside the sandbox: debuggers and system-call tracers that guests run.
+//!
+//! A tracee stops on its own thread: it puts its registers where the tracer can reach them, tells the tracer, and
+//! parks until it gets a command. The tracer works on that copy; the tracee takes it back when it goes on.
 
-use std::ops::ControlFlow;
+mod access;
+mod entry;
+mod requests;
+mod stops;
 
-use linux_abi::{SigInfo, Signal};
-
-use super::{Capability, CurrentTask, Task, WaitRequest, WaitResult, seccomp::Verdict};
-use crate::{
-    Errno, SysResult,
-    syscalls::{Outcome, table},
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
-/// Who traces a task, and how.
-#[derive(Debug, Default)]
-pub(super) struct TraceState {}
+use linux_abi::{SigInfo, Signal};
+use platform::{Registers, XState};
+use ranked_sync::Mutex;
 
-impl TraceState {
-    pub(super) fn is_traced(&self) -> bool {
-        false
+use super::Task;
+use crate::lock_order;
+
+/// Who traces a task, and how.
+#[derive(Default)]
+pub(super) struct TraceState {
+    traced: AtomicBool,
+    trace: Mutex<lock_order::Leaf, Trace>,
+}
+
+/// Under the lock.
+#[derive(Default)]
+struct Trace {
+    /// The tracing thread, and its process.
+    tracer: Option<(i32, i32)>,
+    seized: bool,
+    options: Options,
+    mode: Mode,
+    /// It stands in a stop.
+    stop: Option<Stop>,
+    /// What the tracer has decided about the stop.
+    command: Option<Command>,
+    /// PTRACE_INTERRUPT was asked for.
+    interrupt: bool,
+    /// The last event's message.
+    message: u64,
+    /// PTRACE_SETSIGINFO changed the details of the signal it stopped for.
+    changed_info: bool,
+}
+
+bitflags::bitflags! {
+    /// PTRACE_O_*.
+    #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+    struct Options: u32 {
+        const SYSGOOD = 1;
+        const FORK = 1 << 1;
+        const VFORK = 1 << 2;
+        const CLONE = 1 << 3;
+        const EXEC = 1 << 4;
+        const VFORKDONE = 1 << 5;
+        const EXIT = 1 << 6;
+        const SECCOMP = 1 << 7;
+        const EXITKILL = 1 << 20;
     }
 }
 
-impl CurrentTask {
-    /// May it look at the memory and state of `target` (`ptrace_may_access`)?
-    pub fn may_ptrace(&self, target: &Task) -> bool {
-        if std::ptr::eq(&**target.thread_group(), &**self.thread_group()) {
-            return true;
+/// How a tracee runs between stops.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Mode {
+    #[default]
+    Continue,
+    /// Stops at entry and exit of system calls.
+    Syscall,
+    SingleStep,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Command {
+    /// Go on, with this signal (0: none).
+    Resume { signal: i32 },
+    /// PTRACE_LISTEN: stay, but hear of SIGCONT.
+    Listen,
+}
+
+/// What a system-call stop is about, for PTRACE_GET_SYSCALL_INFO.
+#[derive(Clone, Copy, Debug, Default)]
+enum About {
+    #[default]
+    Other,
+    Entry { number: u64, args: [u64; 6] },
+    Exit { value: u64 },
+    Seccomp { number: u64, args: [u64; 6], data: u32 },
+}
+
+/// A stop.
+struct Stop {
+    /// Signal, and the event in the second byte, as wait reports it.
+    code: i32,
+    info: SigInfo,
+    about: About,
+    registers: Registers,
+    xstate: XState,
+    /// No wait has taken it yet.
+    unreported: bool,
+    /// PTRACE_LISTEN was given.
+    listening: bool,
+}
+
+impl TraceState {
+    pub(super) fn is_traced(&self) -> bool {
+        self.traced.load(Ordering::Relaxed)
+    }
+}
+
+impl Task {
+    /// The thread that traces it; 0: none.
+    pub fn tracer_tid(&self) -> i32 {
+        self.trace.trace.lock().tracer.map_or(0, |(tid, _)| tid)
+    }
+
+    /// The process that traces it.
+    pub(super) fn tracer_pid(&self) -> Option<i32> {
+        if !self.is_traced() {
+            return None;
         }
-        let (own, other) = (self.cred(), target.cred());
-        if own.has(Capability::SYS_PTRACE) {
-            return true;
+        self.trace.trace.lock().tracer.map(|(_, pid)| pid)
+    }
+
+    fn start_tracing(&self, tracer: &Task, seized: bool, options: Options) -> bool {
+        let mut trace = self.trace.trace.lock();
+        if trace.tracer.is_some() {
+            return false;
         }
-        let same = [other.uid, other.euid, other.suid].iter().all(|&uid| uid == own.uid)
-            && [other.gid, other.egid, other.sgid].iter().all(|&gid| gid == own.gid);
-        same && own.permitted.contains(other.permitted) && target.thread_group().dumpable() == 1
-    }
-
-    pub(super) fn trace_check(&mut self) {}
-
-    pub(super) fn trace_signal(
-        &mut self,
-        signal: Signal,
-        info: SigInfo,
-    ) -> Option<(Signal, SigInfo)> {
-        Some((signal, info))
-    }
-
-    pub(super) fn trace_new_child(&self, _child: &Task, _flags: u64) {}
-
-    pub(super) fn trace_started(&mut self) {}
-
-    /// A tracee that is no child, and has something to report to this tracer.
-    pub(super) fn look_for_tracee(
-        &mut self,
-        _request: &WaitRequest,
-        _any: &mut bool,
-    ) -> Option<WaitResult> {
-        None
-    }
-
-    pub(super) fn trace_exec(&mut self) {}
-
-    pub(super) fn trace_exit(&mut self) {}
-
-    /// A call of a task that is traced, filtered or logged.
-    #[cold]
-    pub(super) fn syscall_slow(
-        &mut self,
-        number: u64,
-        args: [u64; 6],
-        compat: bool,
-    ) -> ControlFlow<()> {
-        self.refresh_slow_entry();
-        let verdict = self.seccomp_verdict(number, &args);
-        let result = match verdict {
-            Verdict::Allow => self.dispatch_logged(number, &args, compat),
-            Verdict::Result(result) => result,
-            Verdict::Trace(_) => Err(Errno::ENOSYS.into()),
+        *trace = Trace {
+            tracer: Some((tracer.tid(), tracer.pid())),
+            seized,
+            options,
+            ..Trace::default()
         };
-        self.finish(number, args, result)
+        self.trace.traced.store(true, Ordering::SeqCst);
+        true
     }
 
-    fn dispatch_logged(
-        &mut self,
-        number: u64,
-        args: &[u64; 6],
-        compat: bool,
-    ) -> SysResult<Outcome> {
-        let Some(tracer) = self.kernel().tracer.get().cloned() else {
-            return self.dispatch(number, args, compat);
-        };
-        let entry = table::entry(number);
-        tracer.enter(self, number, entry, args);
-        let result = self.dispatch(number, args, compat);
-        tracer.exit(self, number, entry, args, &result);
-        result
+    /// Nobody traces it any more; if it stands in a stop, it goes on with `signal`.
+    fn stop_tracing(&self, signal: i32) {
+        {
+            let mut trace = self.trace.trace.lock();
+            trace.tracer = None;
+            trace.mode = Mode::Continue;
+            trace.command = Some(Command::Resume { signal });
+            trace.interrupt = false;
+        }
+        self.trace.traced.store(false, Ordering::SeqCst);
+        self.interrupt();
     }
+}
 
-    /// Whether calls take the slow way.
-    pub(super) fn refresh_slow_entry(&mut self) {
-        self.adopt_filters();
-        self.slow_entry = self.seccomp_mode() != 0 || self.kernel().tracer.get().is_some();
+/// A tracer ends: its tracees are let go, or killed if it asked for that.
+pub(super) fn tracer_ends(tracer: &Task, tasks: &[Arc<Task>]) {
+    for task in tasks {
+        if !task.is_traced() || task.tracer_tid() != tracer.tid() {
+            continue;
+        }
+        let kill = task.trace.trace.lock().options.contains(Options::EXITKILL);
+        task.stop_tracing(0);
+        if kill {
+            let _ = task.send_signal(SigInfo::kernel(Signal::KILL));
+        }
+    }
+}
+
+impl fmt::Debug for TraceState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TraceState(traced: {})", self.is_traced())
     }
 }

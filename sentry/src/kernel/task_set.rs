@@ -39,6 +39,8 @@ pub struct Members {
     groups: BTreeMap<i32, ProcessGroup>,
     sessions: BTreeMap<i32, Arc<Session>>,
     last_pid: i32,
+    /// Not yet waited for by their tracers.
+    pub(super) tracee_ends: Vec<TraceeEnd>,
     /// Init is ending: no more forks.
     pub(super) closing: bool,
 }
@@ -51,6 +53,16 @@ pub(super) struct Process {
     pub(super) children: BTreeSet<i32>,
     /// It has ended and waits to be waited for.
     pub(super) zombie: Option<Zombie>,
+    /// The process that traced it when it ended, if that is not its parent.
+    pub(super) tracer: Option<i32>,
+}
+
+/// A tracee that ended and is no child of its tracer.
+pub(super) struct TraceeEnd {
+    pub(super) tracer: i32,
+    pub(super) tid: i32,
+    pub(super) uid: u32,
+    pub(super) status: ExitStatus,
 }
 
 /// What is left of a process that has ended.
@@ -260,7 +272,7 @@ impl Members {
             .insert(pid);
         self.sessions.entry(session).or_insert_with(|| Session::new(session));
         self.processes
-            .insert(pid, Process { group, parent_tid, children: BTreeSet::new(), zombie: None });
+            .insert(pid, Process { group, parent_tid, children: BTreeSet::new(), zombie: None, tracer: None });
     }
 
     pub(super) fn remove_thread(&mut self, tid: i32) -> Option<Arc<Task>> {

@@ -5,7 +5,7 @@ use std::sync::{Arc, atomic::Ordering};
 use linux_abi::{Signal, process::Rusage, signal::si_code};
 
 use super::{
-    CurrentTask, ThreadGroup,
+    CurrentTask, Task, ThreadGroup,
     task_set::{Members, Process},
     thread_group::StateReport,
 };
@@ -80,22 +80,24 @@ impl CurrentTask {
             _ => own.children.iter().copied().collect(),
         };
         let mut any = false;
+        if let Some(found) = members.take_tracee(&group, request, &mut any) {
+            return Ok(Some(found));
+        }
         for pid in candidates {
             let Some(child) = members.processes.get(&pid) else { continue };
             if !request.matches(child, tid) {
                 continue;
             }
             any = true;
+            if child.traced_by_other(group.pid()) {
+                continue;
+            }
             if let Some(result) = child.report(request) {
                 if result.is_end() && !request.keep {
                     reap(&mut members, &group, pid);
                 }
                 return Ok(Some(result));
             }
-        }
-        drop(members);
-        if let Some(found) = self.look_for_tracee(request, &mut any) {
-            return Ok(Some(found));
         }
         if any { Ok(None) } else { err!(ECHILD) }
     }
@@ -159,6 +161,74 @@ impl Process {
             StateReport::Continued => (si_code::CLD_CONTINUED, Signal::CONT.number(), 0xffff),
         };
         Some(WaitResult { pid, uid, code, status, wait_status, usage: self.group.usage() })
+    }
+}
+
+impl Process {
+    /// Another process traces it: that one hears of its end first.
+    fn traced_by_other(&self, pid: i32) -> bool {
+        self.zombie.is_some() && self.tracer.is_some_and(|tracer| tracer != pid)
+    }
+}
+
+impl Members {
+    /// Stops of tracees, and ends of those that are no children of the tracer `group`.
+    fn take_tracee(
+        &mut self,
+        group: &ThreadGroup,
+        request: &WaitRequest,
+        any: &mut bool,
+    ) -> Option<WaitResult> {
+        let pid = group.pid();
+        let wanted = |task: &Task| match request.target {
+            WaitTarget::Any => true,
+            WaitTarget::Pid(tid) => task.tid() == tid,
+            WaitTarget::Group(pgid) => task.thread_group().process_group_id() == pgid,
+        };
+        for task in self.tasks() {
+            if !task.is_traced() || task.tracer_pid() != Some(pid) || !wanted(task) {
+                continue;
+            }
+            *any = true;
+            if let Some(code) = task.take_trace_stop(request.keep) {
+                return Some(WaitResult {
+                    pid: task.tid(),
+                    uid: task.cred().uid,
+                    code: si_code::CLD_TRAPPED,
+                    status: code & 0xff | code & 0xff00,
+                    wait_status: code << 8 | 0x7f,
+                    usage: Rusage::default(),
+                });
+            }
+        }
+        let ended = self.tracee_ends.iter().position(|end| {
+            end.tracer == pid
+                && match request.target {
+                    WaitTarget::Any => true,
+                    WaitTarget::Pid(tid) => end.tid == tid,
+                    WaitTarget::Group(_) => false,
+                }
+        })?;
+        *any = true;
+        if !request.exited {
+            return None;
+        }
+        let end = self.tracee_ends.remove(ended);
+        if let Some(process) = self.processes.get_mut(&end.tid) {
+            process.tracer = None;
+            if let (group, Some(zombie)) = (process.group.clone(), process.zombie) {
+                group.tell_parent_of_end(self, zombie.status);
+            }
+        }
+        let (code, status) = end.status.code_and_status();
+        Some(WaitResult {
+            pid: end.tid,
+            uid: end.uid,
+            code,
+            status,
+            wait_status: end.status.wait_status(),
+            usage: Rusage::default(),
+        })
     }
 }
 

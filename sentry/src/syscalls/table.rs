@@ -124,7 +124,7 @@ static X86_64: [Option<Entry>; TABLE_SIZE] = const { syscall_table! {
     98  getrusage => super::rlimit::sys_getrusage, Full;
     99  sysinfo => super::sysinfo::sys_sysinfo, Full;
     100 times => super::rlimit::sys_times, Full;
-    101 ptrace;
+    101 ptrace => super::ptrace::sys_ptrace, Partial("no hardware breakpoints, no PTRACE_SYSEMU");
     102 getuid => super::creds::sys_getuid, Full;
     103 syslog => super::sysinfo::sys_syslog, Full;
     104 getgid => super::creds::sys_getgid, Full;

@@ -118,8 +118,10 @@ impl CurrentTask {
         }
         let (child, vfork) = made?;
         let tid = child.tid();
+        self.trace_cloned(tid, request.flags, request.exit_signal);
         if let Some(vfork) = vfork {
             self.wait_for_vfork(&vfork);
+            self.trace_vfork_done(tid);
         }
         Ok(tid)
     }
@@ -290,7 +292,7 @@ impl CurrentTask {
         child.timer_slack_ns.store(slack, Ordering::Relaxed);
         child.seccomp_mode.store(self.task.seccomp_mode(), Ordering::Relaxed);
         *child.affinity.lock() = self.task.affinity.lock().clone();
-        self.trace_new_child(child, request.flags);
+        self.trace_new_child(child, request.flags, request.exit_signal);
     }
 
     /// Tells the parent's memory and descriptors about the child, before it runs.
@@ -334,7 +336,6 @@ impl CurrentTask {
                 let _ = task.mm.write_obj(UserRef::<i32>::new(request.child_tid), &tid);
             }
             task.refresh_slow_entry();
-            task.trace_started();
         })
     }
 

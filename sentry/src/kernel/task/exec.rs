@@ -60,11 +60,12 @@ impl CurrentTask {
         };
         let prepared = loader::prepare(request, &opener)?;
         let cred = exec_cred::after_exec(&self.cred(), prepared.file(), self.is_traced())?;
+        let former_tid = self.tid();
         self.end_other_threads()?;
         // From here on there is no way back: what fails now ends the process.
         match self.replace_image(prepared, cred) {
             Ok(()) => {
-                self.trace_exec();
+                self.trace_exec(former_tid);
                 Ok(Outcome::RegistersSet)
             }
             Err(error) => {

@@ -12,7 +12,7 @@ use super::{RunState, Task};
 use crate::{
     kernel::{
         CurrentTask, ExitStatus, ThreadGroup,
-        task_set::{Members, Zombie},
+        task_set::{Members, TraceeEnd, Zombie},
     },
     mm::MemoryManager,
     syscalls::Outcome,
@@ -117,6 +117,12 @@ impl Task {
             state.threads.is_empty()
         };
         signal_orphans(&members, group, self.tid());
+        members.tracee_ends.retain(|end| !last || end.tracer != group.pid());
+        if let Some(tracer) = self.tracer_pid()
+            && (!self.is_leader() || (last && tracer != group.ppid()))
+        {
+            note_tracee_end(&mut members, self, tracer, status);
+        }
         if !self.is_leader() {
             drop(members.remove_thread(self.tid()));
             self.set_run_state(RunState::Dead);
@@ -126,6 +132,20 @@ impl Task {
             group.end(&mut members, status);
         }
     }
+}
+
+/// A tracer waits for the end of its tracee, though it is no child.
+fn note_tracee_end(members: &mut Members, task: &Task, tracer: i32, status: ExitStatus) {
+    let Some(process) = members.processes.get(&tracer) else { return };
+    let group = process.group.clone();
+    let end = TraceeEnd { tracer, tid: task.tid(), uid: task.cred().uid, status };
+    members.tracee_ends.push(end);
+    if task.is_leader()
+        && let Some(process) = members.processes.get_mut(&task.pid())
+    {
+        process.tracer = Some(tracer);
+    }
+    group.child_queue.wake(EventMask::READABLE);
 }
 
 /// PR_SET_PDEATHSIG: children made by this thread hear of its end.
@@ -169,7 +189,10 @@ impl ThreadGroup {
         if self.pid() == 1 {
             self.end_sandbox(members, status);
         }
-        self.tell_parent_of_end(members, status);
+        let traced = members.processes.get(&self.pid()).is_some_and(|it| it.tracer.is_some());
+        if !traced {
+            self.tell_parent_of_end(members, status);
+        }
     }
 
     /// SIGCHLD (or what clone asked for); a parent that ignores it needs no zombie.

@@ -41,15 +41,25 @@ impl CurrentTask {
     /// was nothing to do.
     pub(super) fn stop_with_group(&mut self) -> bool {
         let group = self.task.thread_group().clone();
-        {
+        let signal = {
             let mut state = group.state.lock();
-            if state.stop.is_none() || state.exit.is_some() {
+            let Some(signal) = state.stop.filter(|_| state.exit.is_none()) else {
+                self.passed_stop = false;
+                return false;
+            };
+            if self.passed_stop {
                 return false;
             }
             self.task.set_run_state(RunState::Stopped);
             state.complete_stop();
-        }
+            signal
+        };
         self.tell_parent_of_stops();
+        if self.trace_group_stop(signal) {
+            self.passed_stop = group.state.lock().stop.is_some();
+            self.task.set_run_state(RunState::Running);
+            return true;
+        }
         loop {
             if self.task.must_die() || group.state.lock().stop.is_none() {
                 break;

@@ -54,7 +54,7 @@ fn identity(task: &Task, out: &mut Vec<u8>) {
     let cred = task.cred();
     put!(out, "State:\t{}\n", state_name(task.run_state()));
     put!(out, "Tgid:\t{}\nNgid:\t0\nPid:\t{}\nPPid:\t{}\n", group.pid(), task.tid(), group.ppid());
-    put!(out, "TracerPid:\t{}\n", 0);
+    put!(out, "TracerPid:\t{}\n", task.tracer_tid());
     put!(out, "Uid:\t{}\t{}\t{}\t{}\n", cred.uid, cred.euid, cred.suid, cred.fsuid);
     put!(out, "Gid:\t{}\t{}\t{}\t{}\n", cred.gid, cred.egid, cred.sgid, cred.fsgid);
     let highest = task.fd_table().and_then(|table| table.list().last().map(|fd| fd.0 as usize + 1));
