@@ -29,7 +29,6 @@ pub use credentials::{Capability, CapabilitySet, Credentials};
 pub use current::{CurrentTask, RestartBlock, SleepEnd};
 pub use exit_status::ExitStatus;
 pub use fs_context::FsContext;
-pub use futex::FutexKey;
 pub(crate) use futex::{FutexTable, WaitOn};
 pub use init::InitConfig;
 pub use kernel::{Kernel, Tracer};

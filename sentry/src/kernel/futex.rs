@@ -9,5 +9,6 @@ mod robust;
 mod table;
 mod wait;
 
-pub use table::{FutexKey, FutexTable, Waiter};
+pub(in crate::kernel) use table::Waiter;
+pub(crate) use table::{FutexKey, FutexTable};
 pub(crate) use wait::WaitOn;

@@ -42,7 +42,7 @@ const ARCH: u32 = 0xc000_003e;
 
 /// Filters of a task, newest first.
 #[derive(Debug)]
-pub struct FilterChain {
+pub(crate) struct FilterChain {
     program: Program,
     older: Option<Arc<FilterChain>>,
     /// Instructions of this and all older ones.
@@ -61,7 +61,7 @@ pub(super) enum Verdict {
 
 impl FilterChain {
     /// How many filters there are (/proc/PID/status).
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.count
     }
 

@@ -82,7 +82,7 @@ struct Timers {
 
 /// See the module.
 #[derive(Debug)]
-pub struct ProcessTimers {
+pub(crate) struct ProcessTimers {
     group: Weak<ThreadGroup>,
     timers: Mutex<lock_order::Timers, Timers>,
 }
@@ -367,11 +367,6 @@ impl ProcessTimers {
             std::mem::take(&mut timers.all)
         };
         drop(gone);
-    }
-
-    /// The timers of timer_create, for /proc/PID/timers: id, signal number, clock is a CPU clock.
-    pub fn list(&self) -> Vec<i32> {
-        self.timers.lock().all.keys().copied().filter(|&id| id >= 0).collect()
     }
 }
 

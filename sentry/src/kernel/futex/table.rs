@@ -17,7 +17,7 @@ const BUCKETS: usize = 256;
 
 /// What makes two futex words the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum FutexKey {
+pub(crate) enum FutexKey {
     /// An address in one address space. `shared`: named by an operation without FUTEX_PRIVATE_FLAG,
     /// which is another futex than a private one at the same address, as in Linux.
     Private { mm: u64, addr: u64, shared: bool },
@@ -27,7 +27,7 @@ pub enum FutexKey {
 
 /// One wait. Reused by its task.
 #[derive(Debug)]
-pub struct Waiter {
+pub(in crate::kernel) struct Waiter {
     pub(super) waker: Arc<TaskWaker>,
     /// Taken out of its bucket by a waker.
     pub(super) woken: AtomicBool,
@@ -59,7 +59,7 @@ pub(super) struct Bucket {
 }
 
 /// All futexes of a sandbox.
-pub struct FutexTable {
+pub(crate) struct FutexTable {
     buckets: Box<[Bucket]>,
     hasher: RandomState,
 }
