@@ -10,5 +10,5 @@ mod table;
 mod wait;
 
 pub(in crate::kernel) use table::Waiter;
-pub(crate) use table::{FutexKey, FutexTable};
+pub(crate) use table::FutexTable;
 pub(crate) use wait::WaitOn;
