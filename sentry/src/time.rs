@@ -24,8 +24,7 @@ impl Monotonic {
 
 /// The sandbox's clocks, as the guest sees them: the host's, for now with no offset.
 #[derive(Debug)]
-pub struct Clocks {
-}
+pub struct Clocks {}
 
 impl Clocks {
     pub fn new() -> Self {

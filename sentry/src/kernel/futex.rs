@@ -9,6 +9,6 @@ mod robust;
 mod table;
 mod wait;
 
-pub(in crate::kernel) use table::Waiter;
 pub(crate) use table::FutexTable;
+pub(in crate::kernel) use table::Waiter;
 pub(crate) use wait::WaitOn;

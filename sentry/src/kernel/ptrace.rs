@@ -89,9 +89,18 @@ enum Command {
 enum About {
     #[default]
     Other,
-    Entry { number: u64, args: [u64; 6] },
-    Exit { value: u64 },
-    Seccomp { number: u64, args: [u64; 6], data: u32 },
+    Entry {
+        number: u64,
+        args: [u64; 6],
+    },
+    Exit {
+        value: u64,
+    },
+    Seccomp {
+        number: u64,
+        args: [u64; 6],
+        data: u32,
+    },
 }
 
 /// A stop.

@@ -271,8 +271,10 @@ impl Members {
             .members
             .insert(pid);
         self.sessions.entry(session).or_insert_with(|| Session::new(session));
-        self.processes
-            .insert(pid, Process { group, parent_tid, children: BTreeSet::new(), zombie: None, tracer: None });
+        self.processes.insert(
+            pid,
+            Process { group, parent_tid, children: BTreeSet::new(), zombie: None, tracer: None },
+        );
     }
 
     pub(super) fn remove_thread(&mut self, tid: i32) -> Option<Arc<Task>> {

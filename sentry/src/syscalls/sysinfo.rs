@@ -175,8 +175,7 @@ pub(super) fn sys_getcpu(
 fn current_cpu(task: &CurrentTask) -> u32 {
     let cpu = platform::host::current_cpu();
     let Some(allowed) = task.affinity() else { return cpu };
-    let is_allowed = |cpu: u32| {
-        allowed.get(cpu as usize / 64).is_some_and(|word| word >> (cpu % 64) & 1 != 0)
-    };
+    let is_allowed =
+        |cpu: u32| allowed.get(cpu as usize / 64).is_some_and(|word| word >> (cpu % 64) & 1 != 0);
     if is_allowed(cpu) { cpu } else { (0..4096).find(|&cpu| is_allowed(cpu)).unwrap_or(cpu) }
 }

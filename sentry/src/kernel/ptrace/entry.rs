@@ -4,7 +4,10 @@ use std::ops::ControlFlow;
 
 use linux_abi::{SigInfo, Signal};
 
-use super::{About, Mode, Options, stops::{EVENT_SECCOMP, StopKind}};
+use super::{
+    About, Mode, Options,
+    stops::{EVENT_SECCOMP, StopKind},
+};
 use crate::{
     Errno, Restart, SysError, SysResult,
     kernel::{CurrentTask, seccomp::Verdict},

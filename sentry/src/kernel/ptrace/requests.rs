@@ -60,7 +60,13 @@ impl Task {
 
 impl CurrentTask {
     /// ptrace(2).
-    pub(crate) fn ptrace(&mut self, request: u64, pid: i32, addr: u64, data: u64) -> SysResult<u64> {
+    pub(crate) fn ptrace(
+        &mut self,
+        request: u64,
+        pid: i32,
+        addr: u64,
+        data: u64,
+    ) -> SysResult<u64> {
         match request as u32 {
             libc::PTRACE_TRACEME => return self.trace_me(),
             libc::PTRACE_ATTACH => return self.attach(pid, None),
@@ -156,8 +162,7 @@ impl CurrentTask {
             }
             libc::PTRACE_PEEKTEXT | libc::PTRACE_PEEKDATA => {
                 let memory = target.memory().ok_or(Errno::ESRCH)?;
-                let word: u64 =
-                    memory.read_obj(UserRef::new(addr)).map_err(|_| Errno::EIO)?;
+                let word: u64 = memory.read_obj(UserRef::new(addr)).map_err(|_| Errno::EIO)?;
                 self.mm().write_obj(UserRef::new(data), &word)?;
             }
             libc::PTRACE_POKETEXT | libc::PTRACE_POKEDATA => {
@@ -348,8 +353,30 @@ fn to_words(r: &Registers) -> [u64; 27] {
 /// Segment selectors cannot be changed; bases must lie in user space.
 fn set_words(regs: &mut Registers, words: &[u64; 27], limit: u64) -> SysResult<()> {
     let [
-        r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi, orig_rax, rip, _,
-        eflags, rsp, _, fs_base, gs_base, ..,
+        r15,
+        r14,
+        r13,
+        r12,
+        rbp,
+        rbx,
+        r11,
+        r10,
+        r9,
+        r8,
+        rax,
+        rcx,
+        rdx,
+        rsi,
+        rdi,
+        orig_rax,
+        rip,
+        _,
+        eflags,
+        rsp,
+        _,
+        fs_base,
+        gs_base,
+        ..,
     ] = *words;
     if fs_base >= limit || gs_base >= limit {
         return err!(EIO);
@@ -396,4 +423,3 @@ fn set_xstate(stop: &mut Stop, bytes: &[u8]) -> SysResult<()> {
     }
     Ok(())
 }
-

@@ -55,15 +55,8 @@ impl CurrentTask {
         let tracer = {
             let mut trace = task.trace.trace.lock();
             let (_, pid) = trace.tracer?;
-            let stop = Stop {
-                code,
-                info,
-                about,
-                registers,
-                xstate,
-                unreported: true,
-                listening: false,
-            };
+            let stop =
+                Stop { code, info, about, registers, xstate, unreported: true, listening: false };
             trace.stop = Some(stop);
             trace.command = None;
             // The state is for those who look under the lock, and for /proc.
@@ -109,7 +102,10 @@ impl CurrentTask {
             }
             let listening = trace.stop.as_ref().is_some_and(|stop| stop.listening);
             drop(trace);
-            if kind == StopKind::Group && listening && task.thread_group().state.lock().stop.is_none() {
+            if kind == StopKind::Group
+                && listening
+                && task.thread_group().state.lock().stop.is_none()
+            {
                 // SIGCONT: back to the tracer with a new event.
                 return Some(0);
             }
@@ -180,7 +176,12 @@ impl CurrentTask {
         let seized = self.task.trace.trace.lock().seized;
         let code = if seized { signal.number() | EVENT_STOP << 8 } else { signal.number() };
         let info = SigInfo::new(signal, code);
-        let _ = self.trace_stop(code, info, About::Other, if seized { StopKind::Group } else { StopKind::Plain });
+        let _ = self.trace_stop(
+            code,
+            info,
+            About::Other,
+            if seized { StopKind::Group } else { StopKind::Plain },
+        );
         true
     }
 
@@ -234,13 +235,8 @@ impl CurrentTask {
             }
             (trace.tracer, trace.seized, trace.options)
         };
-        *child.trace.trace.lock() = Trace {
-            tracer,
-            seized,
-            options,
-            interrupt: seized,
-            ..Trace::default()
-        };
+        *child.trace.trace.lock() =
+            Trace { tracer, seized, options, interrupt: seized, ..Trace::default() };
         child.trace.traced.store(true, Ordering::SeqCst);
         if !seized {
             let mut queue = child.signals.lock();
