@@ -10,6 +10,7 @@ use std::time::Duration;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use tests::lazaret::{self, PLATFORMS};
 use tests::programs::Case;
+use tests::scratch::Scratch;
 use tests::{expectations, process, programs};
 
 /// A program gives up after 10 s by itself; this is for when that fails too.
@@ -30,7 +31,14 @@ struct Oracle {
 
 impl Oracle {
     fn native(&self) -> &Outcome {
-        self.native.get_or_init(|| run(&mut Command::new(&self.case.program), &self.case))
+        self.native.get_or_init(|| {
+            // A case removes its directory, if it is not killed and can still reach it.
+            let Ok(scratch) = Scratch::new(Path::new(env!("CARGO_TARGET_TMPDIR"))) else {
+                return Outcome::Failed("no scratch directory".to_owned());
+            };
+            let mut command = Command::new(&self.case.program);
+            run(command.env("TMPDIR", scratch.path()), &self.case)
+        })
     }
 }
 
