@@ -14,7 +14,9 @@ pub mod address;
 pub mod buffer;
 pub mod common;
 pub mod inet;
+mod interfaces;
 pub mod message;
+mod netlink;
 pub mod options;
 pub mod unix;
 
@@ -131,6 +133,7 @@ pub fn create(
     match family {
         libc::AF_UNIX => unix::create(task, kind, protocol),
         libc::AF_INET | libc::AF_INET6 => inet::create(task, family, kind, protocol),
+        libc::AF_NETLINK => netlink::create(task, kind, protocol),
         // As for those who may not: raw access to a network that is not there.
         libc::AF_PACKET => err!(EPERM),
         _ => err!(EAFNOSUPPORT),
@@ -202,7 +205,7 @@ impl FileOps for Socket {
             libc::FIONREAD => self.0.queued(false)? as i32,
             libc::TIOCOUTQ => self.0.queued(true)? as i32,
             SIOCATMARK => 0,
-            _ => return err!(ENOTTY),
+            _ => return interfaces::ioctl(task, request, arg),
         };
         task.mm().write_obj(arg.as_ref(), &value)?;
         Ok(0)

@@ -1,7 +1,7 @@
 //! Who has which port (`inet_csk_get_port`, `udp_lib_get_port`).
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     net::IpAddr,
     sync::{
         Arc, Weak,
@@ -17,6 +17,11 @@ use crate::{Errno, lock_order};
 
 /// Ports given to those who do not ask for one (`net.ipv4.ip_local_port_range`).
 const EPHEMERAL: std::ops::RangeInclusive<u16> = 32768..=60999;
+
+/// How long a port stays taken after its connection was closed (`TCP_TIMEWAIT_LEN`).
+const LINGER_NS: u64 = 60_000_000_000;
+/// How many may be so at once; after that the oldest is freed early.
+const MAX_LINGERING: usize = 4096;
 
 /// A socket's hold on a port.
 #[derive(Debug)]
@@ -52,12 +57,19 @@ type Holders<T> = SmallVec<[Arc<Binding<T>>; 1]>;
 struct PortMap<T> {
     holders: HashMap<u16, Holders<T>>,
     next: u16,
+    /// Holds of connections that were closed from this side first, with the time they end
+    /// (TIME_WAIT), oldest first.
+    lingering: VecDeque<(u64, Arc<Binding<T>>)>,
 }
 
 impl<T> Default for Ports<T> {
     fn default() -> Self {
         let seed = platform::host::clock_monotonic_ns() as u16;
-        Self(Mutex::new(PortMap { holders: HashMap::new(), next: seed }))
+        Self(Mutex::new(PortMap {
+            holders: HashMap::new(),
+            next: seed,
+            lingering: VecDeque::new(),
+        }))
     }
 }
 
@@ -96,6 +108,7 @@ impl<T> Ports<T> {
     /// Takes a port: the one asked for, or for port 0 a free one. `EADDRINUSE`.
     pub(super) fn bind(&self, request: BindRequest<T>) -> Result<Arc<Binding<T>>, Errno> {
         let mut map = self.0.lock();
+        map.end_lingering(MAX_LINGERING);
         let mut at = request.at;
         if at.port == 0 {
             at.port = map.free_port(&request).ok_or(Errno::EADDRINUSE)?;
@@ -149,13 +162,15 @@ impl<T> Ports<T> {
 
     /// Gives a port back.
     pub(super) fn unbind(&self, binding: &Arc<Binding<T>>) {
+        self.0.lock().remove(binding);
+    }
+
+    /// Gives a port back after TIME_WAIT.
+    pub(super) fn unbind_later(&self, binding: Arc<Binding<T>>) {
         let mut map = self.0.lock();
-        if let Some(holders) = map.holders.get_mut(&binding.at.port) {
-            holders.retain(|other| !Arc::ptr_eq(other, binding));
-            if holders.is_empty() {
-                map.holders.remove(&binding.at.port);
-            }
-        }
+        map.end_lingering(MAX_LINGERING - 1);
+        let until = platform::host::clock_monotonic_ns().saturating_add(LINGER_NS);
+        map.lingering.push_back((until, binding));
     }
 
     /// The socket to which something for `to` goes: that for which `score` is highest, among equals
@@ -191,6 +206,28 @@ impl<T> Ports<T> {
 }
 
 impl<T> PortMap<T> {
+    fn remove(&mut self, binding: &Arc<Binding<T>>) {
+        if let Some(holders) = self.holders.get_mut(&binding.at.port) {
+            holders.retain(|other| !Arc::ptr_eq(other, binding));
+            if holders.is_empty() {
+                self.holders.remove(&binding.at.port);
+            }
+        }
+    }
+
+    /// Frees the ports whose time is over, and the oldest beyond `max`.
+    fn end_lingering(&mut self, max: usize) {
+        let now = platform::host::clock_monotonic_ns();
+        while let Some((until, binding)) = self.lingering.front() {
+            if *until > now && self.lingering.len() <= max {
+                break;
+            }
+            let binding = binding.clone();
+            self.lingering.pop_front();
+            self.remove(&binding);
+        }
+    }
+
     fn conflicts(&self, port: u16, request: &BindRequest<T>, strict: bool) -> bool {
         self.holders.get(&port).into_iter().flatten().any(|other| {
             if !other.overlaps(request.at, request.v6_only) {

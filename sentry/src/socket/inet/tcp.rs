@@ -396,14 +396,20 @@ impl TcpSocket {
             let phase = std::mem::replace(&mut state.phase, Phase::Closed);
             (state.binding.take(), state.peer.take(), phase)
         };
-        if let Some(binding) = binding {
-            self.network().tcp.unbind(&binding);
-        }
         let unread = self.receive.purge();
+        let aborts = !unread.is_empty() || self.common.linger.load(Ordering::Relaxed) == 0;
+        if let Some(binding) = binding {
+            // Who closes first keeps the port for a while.
+            let first = phase == Phase::Connected && !self.got_fin.load(Ordering::SeqCst);
+            if first && !aborts {
+                self.network().tcp.unbind_later(binding);
+            } else {
+                self.network().tcp.unbind(&binding);
+            }
+        }
         if let Some(peer) = peer
             && phase == Phase::Connected
         {
-            let aborts = !unread.is_empty() || self.common.linger.load(Ordering::Relaxed) == 0;
             if aborts {
                 let told = self.write_closed.swap(true, Ordering::SeqCst);
                 peer.reset(if told { Errno::EPIPE } else { Errno::ECONNRESET });

@@ -63,6 +63,8 @@ struct State {
     remote: Option<Endpoint>,
     /// The local address was chosen by connect(2), and goes with the connection.
     local_is_chosen: bool,
+    /// The port was not asked for.
+    port_is_chosen: bool,
 }
 
 impl UdpSocket {
@@ -72,7 +74,13 @@ impl UdpSocket {
             options: InetOptions::new(common.family),
             common,
             me: me.clone(),
-            state: Mutex::new(State { binding: None, local, remote: None, local_is_chosen: false }),
+            state: Mutex::new(State {
+                binding: None,
+                local,
+                remote: None,
+                local_is_chosen: false,
+                port_is_chosen: false,
+            }),
             receive: ReceiveQueue::default(),
             read_closed: AtomicBool::new(false),
             write_closed: AtomicBool::new(false),
@@ -101,6 +109,7 @@ impl UdpSocket {
             return err!(EINVAL);
         }
         state.local = binding.at;
+        state.port_is_chosen = at.port == 0;
         state.binding = Some(binding);
         Ok(())
     }
@@ -297,6 +306,13 @@ impl SocketOps for UdpSocket {
             state.remote = None;
             if std::mem::take(&mut state.local_is_chosen) {
                 state.local.ip = Endpoint::unspecified(self.common.family).ip;
+            }
+            // A port that no one asked for is given up as well.
+            let binding = if state.port_is_chosen { state.binding.take() } else { None };
+            if let Some(binding) = binding {
+                state.local.port = 0;
+                drop(state);
+                self.network().udp.unbind(&binding);
             }
             return Ok(());
         }

@@ -41,6 +41,7 @@ impl TcpSocket {
             return err!(ENETUNREACH);
         }
         self.ensure_bound(source_for(to.ip))?;
+        self.common.take_error();
         match self.start(to) {
             Ok(true) | Err(Errno::ECONNREFUSED) if nonblocking => {
                 // The answer of the other end comes after the call, even on a loopback interface.
@@ -268,7 +269,11 @@ impl TcpSocket {
         for flag in [&self.read_closed, &self.write_closed, &self.got_fin] {
             flag.store(false, Ordering::SeqCst);
         }
-        self.common.take_error();
+        match phase {
+            // The next call hears that the connection is gone.
+            Phase::Connected | Phase::Connecting => self.common.set_error(Errno::ECONNRESET),
+            _ => drop(self.common.take_error()),
+        }
         Ok(())
     }
 }
