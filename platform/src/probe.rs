@@ -1,14 +1,24 @@
 //! What this host offers, for `lazaret doctor`.
 
-use rustix::fs::{Access, access};
+use std::sync::Arc;
 
-use crate::stub::sys;
+use rustix::{
+    fs::{Access, access},
+    process::{Resource, getrlimit},
+};
+
+use crate::{PlatformError, PlatformKind, memory::MemoryFile, stub::sys};
 
 /// See [`probe`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostFacts {
     /// `uname -r`.
     pub kernel: String,
+    /// A guest thread ran to its first instruction on each platform, or why it did not.
+    pub systrap: Result<(), String>,
+    pub ptrace: Result<(), String>,
+    /// Programs may put seccomp filters on themselves (Linux 3.17).
+    pub seccomp: bool,
     /// seccomp user notification (Linux 5.0): the systrap platform.
     pub user_notification: bool,
     /// Its synchronous wake-up (Linux 6.6): system calls several times as fast.
@@ -17,37 +27,53 @@ pub struct HostFacts {
     pub wait_killable: bool,
     /// Programs can set FS and GS bases themselves (Linux 5.9): the systrap platform.
     pub fsgsbase: bool,
-    /// Child processes may be traced: the ptrace platform.
-    pub ptrace: bool,
+    /// Yama's rule for ptrace(2), 0 to 3; `None` without Yama.
+    pub ptrace_scope: Option<u64>,
     /// Version of the Landlock interface; `None` when it is off.
     pub landlock_abi: Option<u32>,
-    /// New user namespaces may be made by anyone.
+    /// This program can make user namespaces, with mounts of their own in them.
     pub user_namespaces: bool,
     /// `/dev/kvm` is there and may be opened.
     pub kvm: bool,
+    /// `vm.overcommit_memory`: 2 counts memory that is not touched.
+    pub overcommit: Option<u64>,
+    /// Descriptors that a process may have: the hard limit.
+    pub open_files: Option<u64>,
 }
 
-/// Looks what this host offers, and changes nothing.
+/// Looks what this host offers, in some milliseconds and without changing anything.
 pub fn probe() -> HostFacts {
     let kernel = rustix::system::uname().release().to_string_lossy().into_owned();
     let listener = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32;
     let user_notification = sys::seccomp_takes(listener);
     HostFacts {
+        user_namespaces: sys::can_make_namespaces(),
+        systrap: works(PlatformKind::Systrap),
+        ptrace: works(PlatformKind::Ptrace),
+        seccomp: sys::seccomp_takes(0),
         user_notification,
         // It shows only on a listener, and making one is for good.
         sync_wake_up: user_notification && version(&kernel) >= (6, 6),
         wait_killable: sys::seccomp_takes(listener | sys::WAIT_KILLABLE_RECV),
         fsgsbase: sys::has_fsgsbase(),
-        // Scope 3 forbids it to all (`Documentation/admin-guide/LSM/Yama.rst`).
-        ptrace: number("/proc/sys/kernel/yama/ptrace_scope").is_none_or(|scope| scope < 3),
+        ptrace_scope: number("/proc/sys/kernel/yama/ptrace_scope"),
         landlock_abi: sys::landlock_abi(),
-        user_namespaces: number("/proc/sys/user/max_user_namespaces") != Some(0)
-            && number("/proc/sys/kernel/unprivileged_userns_clone") != Some(0)
-            && number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
-                .is_none_or(|restricted| restricted == 0),
         kvm: access("/dev/kvm", Access::READ_OK | Access::WRITE_OK).is_ok(),
+        overcommit: number("/proc/sys/vm/overcommit_memory"),
+        open_files: getrlimit(Resource::Nofile).maximum,
         kernel,
     }
+}
+
+/// Tries a platform up to a guest thread that could run.
+fn works(kind: PlatformKind) -> Result<(), String> {
+    let attempt = || {
+        let memory = MemoryFile::new(None)
+            .map_err(|errno| PlatformError::Host { what: "the memory file", errno })?;
+        let platform = crate::create(kind, Arc::new(memory))?;
+        platform.new_address_space()?.new_context().map(drop)
+    };
+    attempt().map_err(|error: PlatformError| error.to_string())
 }
 
 fn number(path: &str) -> Option<u64> {
@@ -74,7 +100,9 @@ mod tests {
     }
 
     #[test]
-    fn this_host_has_a_kernel() {
-        assert!(version(&probe().kernel) > (4, 0));
+    fn this_host_can_run_guests() {
+        let facts = probe();
+        assert!(version(&facts.kernel) > (4, 0));
+        assert!(facts.systrap.is_ok() || facts.ptrace.is_ok(), "{facts:?}");
     }
 }

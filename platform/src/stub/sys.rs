@@ -197,3 +197,21 @@ pub(crate) fn landlock_abi() -> Option<u32> {
     };
     u32::try_from(result).ok()
 }
+
+/// True when a child in namespaces of its own may mount there, as the jail does.
+pub(crate) fn can_make_namespaces() -> bool {
+    let flags = libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::SIGCHLD;
+    // SAFETY: without CLONE_VM the child has its own copy of everything, as after fork; it
+    // makes two plain system calls and ends.
+    unsafe {
+        let child = libc::syscall(libc::SYS_clone, flags, 0, 0, 0, 0) as i32;
+        if child == 0 {
+            let none = ptr::null::<libc::c_char>();
+            let flags = libc::MS_REC | libc::MS_PRIVATE;
+            let failed = libc::mount(none, c"/".as_ptr(), none, flags, ptr::null());
+            libc::_exit(i32::from(failed != 0));
+        }
+        let mut status = 0;
+        child > 0 && libc::waitpid(child, &mut status, 0) == child && status == 0
+    }
+}
