@@ -65,6 +65,9 @@ fn create_kind(
     if superblock.lookup_locked(&dir.dentry, &guard, name, &Vec::new)?.is_some() {
         return err!(EEXIST);
     }
+    if dir.mount.fs().refuses_new_names() {
+        return err!(ENOENT);
+    }
     want_write(&dir.mount)?;
     may_create(&dir.dentry, &cx.cred)?;
     let ops = dir.dentry.dir_ops().ok_or(Errno::ENOTDIR)?;

@@ -27,6 +27,11 @@ pub trait FileSystem: Send + Sync + fmt::Debug {
         true
     }
 
+    /// Is a missing name an error even for who would make it? On proc, `mkdir` of a new name says `ENOENT`.
+    fn refuses_new_names(&self) -> bool {
+        false
+    }
+
     /// Writes back what is pending (sync(2)).
     fn sync(&self) -> SysResult<()> {
         Ok(())

@@ -49,6 +49,9 @@ impl FileSystem for ProcFs {
     fn statfs(&self) -> SysResult<StatFs> {
         Ok(fs_stat(PROC_SUPER_MAGIC))
     }
+    fn refuses_new_names(&self) -> bool {
+        true
+    }
     fn dev(&self) -> u64 {
         self.dev
     }
