@@ -228,7 +228,7 @@ pub(super) fn sys_ioctl(
         }
         libc::FIONREAD if is_regular => {
             let position = *file.offset.lock();
-            let left = file.metadata()?.size as i64 - position as i64;
+            let left = (file.metadata()?.size as i64).wrapping_sub(position as i64);
             task.mm().write_obj(arg.as_ref(), &(left as i32))?;
         }
         _ if request == FIGETBSZ && is_regular => {
