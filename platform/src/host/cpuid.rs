@@ -81,11 +81,11 @@ const FLAGS: &[(u32, u32, Register, &[&str])] = &[
         "", "", "", "", "", "amx_fp16", "", "avx_ifma", "", "", "lam"]),
     (0x8000_0008, 0, Ebx, &["clzero", "irperf", "xsaveerptr", "", "rdpru", "", "", "", "", "wbnoinvd"]),
     (6, 0, Eax, &["dtherm", "ida", "arat", "", "pln", "", "pts", "hwp"]),
-    (7, 0, Ecx, &["", "avx512vbmi", "umip", "pku", "ospke", "waitpkg", "avx512_vbmi2", "shstk", "gfni", "vaes",
+    (7, 0, Ecx, &["", "avx512vbmi", "umip", "pku", "ospke", "waitpkg", "avx512_vbmi2", "", "gfni", "vaes",
         "vpclmulqdq", "avx512_vnni", "avx512_bitalg", "tme", "avx512_vpopcntdq", "", "la57", "", "", "", "", "",
         "rdpid", "", "bus_lock_detect", "cldemote", "", "movdiri", "movdir64b", "enqcmd"]),
     (7, 0, Edx, &["", "", "avx512_4vnniw", "avx512_4fmaps", "fsrm", "", "", "", "avx512_vp2intersect", "",
-        "md_clear", "", "", "", "serialize", "", "", "", "pconfig", "arch_lbr", "ibt", "", "amx_bf16",
+        "md_clear", "", "", "", "serialize", "", "", "", "pconfig", "arch_lbr", "", "", "amx_bf16",
         "avx512_fp16", "amx_tile", "amx_int8", "", "", "flush_l1d", "arch_capabilities"]),
 ];
 

@@ -36,6 +36,7 @@ impl<R: LockRank> Held<R> {
     }
 
     /// Of a lock that was taken without waiting.
+    #[track_caller]
     fn note() -> Self {
         #[cfg(debug_assertions)]
         crate::held::note(R::RANK, R::NAME);
@@ -73,6 +74,7 @@ impl<R: LockRank, T: ?Sized> Mutex<R, T> {
     }
 
     /// Takes the lock if it is free. Never waits, so its rank does not matter.
+    #[track_caller]
     pub fn try_lock(&self) -> Option<MutexGuard<'_, R, T>> {
         let inner = self.inner.try_lock()?;
         Some(MutexGuard { inner, _held: Held::note() })

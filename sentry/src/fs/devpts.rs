@@ -73,6 +73,8 @@ pub struct Devpts {
 }
 
 impl Devpts {
+    pub const TYPE_NAME: &str = "devpts";
+
     /// The sandbox's terminals, as container runtimes mount them: group `tty`, everyone may make one.
     pub fn new(kernel: &Kernel) -> Arc<Self> {
         let options = DevptsOptions { mode: 0o620, ptmx_mode: 0o666, gid: Some(TTY_GID) };
@@ -95,7 +97,7 @@ impl Devpts {
 
 impl FileSystem for Devpts {
     fn type_name(&self) -> &'static str {
-        "devpts"
+        Self::TYPE_NAME
     }
     fn root(&self) -> Arc<dyn Inode> {
         self.root.clone()
@@ -212,7 +214,7 @@ pub struct DevptsType(pub Arc<TtyTable>);
 
 impl FileSystemType for DevptsType {
     fn name(&self) -> &'static str {
-        "devpts"
+        Devpts::TYPE_NAME
     }
     fn mount(&self, _: &PathCx, _source: &[u8], options: &[u8]) -> SysResult<Arc<dyn FileSystem>> {
         let options = std::str::from_utf8(options).map_err(|_| Errno::EINVAL)?;

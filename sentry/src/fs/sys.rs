@@ -32,7 +32,7 @@ pub struct SysFs {
 impl SysFs {
     pub fn new(kernel: &Arc<Kernel>) -> Arc<Self> {
         let dev = allocate_dev();
-        let tree = Tree::new(dev, 4096, 4096);
+        let tree = Tree::new(dev, 4096, 4096, Errno::EPERM);
         let root = build(&tree, Arc::downgrade(kernel));
         Arc::new(Self { dev, root })
     }

@@ -73,7 +73,9 @@ impl Subject {
         // Linux makes everything but plain 0555 directories root's when the task is not dumpable.
         let always = kind == FileType::Directory && perm == 0o555;
         let owner = Arc::new(TaskOwner { task: self.task.clone(), always });
-        Attr::new(self.dev, self.ino(sort, index), kind, perm).owned_by(owner)
+        Attr::new(self.dev, self.ino(sort, index), kind, perm)
+            .owned_by(owner)
+            .refusing(Errno::ENOENT)
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    SysResult, err,
+    Errno, SysResult, err,
     vfs::{FileType, Metadata, SetAttr, TimeSpec},
 };
 
@@ -34,6 +34,7 @@ pub struct Attr {
     rdev: u64,
     time: TimeSpec,
     owner: Option<Arc<dyn Owner>>,
+    creation: Errno,
 }
 
 impl Attr {
@@ -52,6 +53,7 @@ impl Attr {
             rdev: 0,
             time: TimeSpec::now(),
             owner: None,
+            creation: Errno::EPERM,
         }
     }
 
@@ -59,6 +61,16 @@ impl Attr {
     pub fn owned_by(mut self, owner: Arc<dyn Owner>) -> Self {
         self.owner = Some(owner);
         self
+    }
+
+    /// How making something in this directory fails. (proc knows no name that is not there, so it says `ENOENT`.)
+    pub fn refusing(mut self, creation: Errno) -> Self {
+        self.creation = creation;
+        self
+    }
+
+    pub(super) fn creation_error(&self) -> Errno {
+        self.creation
     }
 
     pub fn with_ids(self, uid: u32, gid: u32) -> Self {

@@ -6,7 +6,7 @@ use super::Attr;
 use crate::{
     Errno, SysResult,
     vfs::{
-        DirEntry, DirOps, DirSink, FileDescription, FileOps, FileType, Inode, Metadata, SeekFrom,
+        Creation, DirEntry, DirOps, DirSink, FileDescription, FileOps, FileType, Inode, Metadata, SeekFrom,
         SetAttr, VfsPath,
     },
 };
@@ -110,6 +110,36 @@ impl Inode for PseudoDir {
 impl DirOps for PseudoDir {
     fn lookup(&self, name: &[u8]) -> SysResult<Arc<dyn Inode>> {
         self.entries.lookup(name)
+    }
+
+    fn create(&self, _name: &[u8], _new: &Creation) -> SysResult<Arc<dyn Inode>> {
+        // A directory without that operation (`vfs_create`); mkdir and the others say EPERM.
+        match self.attr.creation_error() {
+            Errno::EPERM => Err(Errno::EACCES.into()),
+            other => Err(other.into()),
+        }
+    }
+
+    fn mkdir(&self, _name: &[u8], _new: &Creation) -> SysResult<Arc<dyn Inode>> {
+        Err(self.attr.creation_error().into())
+    }
+
+    fn mknod(
+        &self,
+        _name: &[u8],
+        _kind: FileType,
+        _rdev: u64,
+        _new: &Creation,
+    ) -> SysResult<Arc<dyn Inode>> {
+        Err(self.attr.creation_error().into())
+    }
+
+    fn symlink(&self, _name: &[u8], _target: &[u8], _new: &Creation) -> SysResult<Arc<dyn Inode>> {
+        Err(self.attr.creation_error().into())
+    }
+
+    fn link(&self, _name: &[u8], _inode: &Arc<dyn Inode>) -> SysResult<()> {
+        Err(self.attr.creation_error().into())
     }
 
     fn revalidate(&self, name: &[u8], cached: Option<&Arc<dyn Inode>>) -> bool {

@@ -9,7 +9,7 @@ use super::{
     Attr, Content, Entries, FixedEntries, Generated, LinkSource, PseudoDir, PseudoFile, PseudoLink,
 };
 use crate::{
-    SysResult,
+    Errno, SysResult,
     vfs::{FileType, Inode, StatFs},
 };
 
@@ -21,12 +21,14 @@ pub struct Tree {
     /// `st_size` and `st_blksize` of regular files.
     file_size: u64,
     block_size: u32,
+    creation: Errno,
 }
 
 impl Tree {
-    /// For the file system with `st_dev` `dev`; files report `file_size` bytes.
-    pub fn new(dev: u64, file_size: u64, block_size: u32) -> Self {
-        Self { dev, next_ino: AtomicU64::new(1), file_size, block_size }
+    /// For the file system with `st_dev` `dev`; files report `file_size` bytes; making something in it fails
+    /// with `creation`.
+    pub fn new(dev: u64, file_size: u64, block_size: u32, creation: Errno) -> Self {
+        Self { dev, next_ino: AtomicU64::new(1), file_size, block_size, creation }
     }
 
     pub fn dev(&self) -> u64 {
@@ -37,7 +39,10 @@ impl Tree {
     pub fn attr(&self, kind: FileType, perm: u32) -> Attr {
         let ino = self.next_ino.fetch_add(1, Ordering::Relaxed);
         let size = if kind == FileType::Regular { self.file_size } else { 0 };
-        Attr::new(self.dev, ino, kind, perm).with_size(size).with_block_size(self.block_size)
+        Attr::new(self.dev, ino, kind, perm)
+            .with_size(size)
+            .with_block_size(self.block_size)
+            .refusing(self.creation)
     }
 
     /// A directory of mode 0555.

@@ -291,7 +291,8 @@ impl CurrentTask {
         let slack = self.task.timer_slack_ns.load(Ordering::Relaxed);
         child.timer_slack_ns.store(slack, Ordering::Relaxed);
         child.seccomp_mode.store(self.task.seccomp_mode(), Ordering::Relaxed);
-        *child.affinity.lock() = self.task.affinity.lock().clone();
+        let affinity = self.task.affinity.lock().clone();
+        *child.affinity.lock() = affinity;
         self.trace_new_child(child, request.flags, request.exit_signal);
     }
 

@@ -21,9 +21,9 @@ pub(super) fn times(task: &Task, scope: Scope) -> CpuTimes {
     }
 }
 
-/// Ticks since the sandbox started.
+/// Ticks on the clock of the uptime.
 fn start_ticks(task: &Task) -> u64 {
-    task.kernel().clocks.since_boot_ns(task.start_time()) / NS_PER_TICK
+    task.start_time().0 / NS_PER_TICK
 }
 
 /// `priority` as ps shows it: 20 + nice, or below zero for real-time policies.
