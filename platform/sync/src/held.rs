@@ -25,7 +25,10 @@ pub(crate) fn acquire(rank: u16, name: &'static str, nested: bool) {
         {
             #[expect(clippy::panic, reason = "debug builds stop at a lock-order mistake")]
             {
-                panic!("lock order: {name} taken at {at} while holding {} from {}", top.name, top.at);
+                panic!(
+                    "lock order: {name} taken at {at} while holding {} from {}",
+                    top.name, top.at
+                );
             }
         }
         held.push(Lock { rank, name, at });

@@ -32,7 +32,10 @@ impl ProcFs {
     /// Shows what is in `kernel`, which it does not keep alive.
     pub fn new(kernel: &Arc<Kernel>) -> Arc<Self> {
         let dev = allocate_dev();
-        let builder = Builder { tree: Tree::new(dev, 0, 1024, Errno::ENOENT), kernel: Arc::downgrade(kernel) };
+        let builder = Builder {
+            tree: Tree::new(dev, 0, 1024, Errno::ENOENT),
+            kernel: Arc::downgrade(kernel),
+        };
         let attr = builder.tree.attr(FileType::Directory, 0o555).with_links(64);
         let root = PseudoDir::new(attr, Root::build(&builder));
         Arc::new(Self { dev, root })

@@ -6,8 +6,8 @@ use super::Attr;
 use crate::{
     Errno, SysResult,
     vfs::{
-        Creation, DirEntry, DirOps, DirSink, FileDescription, FileOps, FileType, Inode, Metadata, SeekFrom,
-        SetAttr, VfsPath,
+        Creation, DirEntry, DirOps, DirSink, FileDescription, FileOps, FileType, Inode, Metadata,
+        SeekFrom, SetAttr, VfsPath,
     },
 };
 
