@@ -33,6 +33,7 @@ mod remap;
 mod report;
 mod shared_anonymous;
 mod state;
+mod sysv_shm;
 mod vma;
 
 #[cfg(test)]
@@ -49,4 +50,5 @@ pub use remap::RemapRequest;
 pub use report::{MapEntry, MapName, MmUsage};
 pub use shared_anonymous::SharedAnonymous;
 pub use state::ImageInfo;
+pub use sysv_shm::{SEGMENTS_MAX, ShmOwner, ShmRequest, ShmSegment, ShmTable};
 pub use vma::{MappedFile, Source, Vma, VmaFlags};

@@ -44,6 +44,7 @@ mod rlimit;
 mod sched;
 mod seccomp;
 mod select;
+mod shm;
 mod signal;
 mod signalfd;
 mod socket;

@@ -17,6 +17,7 @@ use crate::{
     SysResult,
     fs::host_file::HostPoller,
     lock_order,
+    mm::ShmTable,
     socket::{inet::Network, unix::UnixNamespace},
     syscalls::{Entry, Outcome},
     time::{Clocks, TimerQueue},
@@ -38,6 +39,8 @@ pub struct Kernel {
     pub(super) futexes: FutexTable,
     /// Host and domain name (uname(2)).
     pub uts: Uts,
+    /// System V shared memory.
+    pub shm: ShmTable,
     /// Prints system calls; looked at when a task starts.
     pub(super) tracer: OnceLock<Arc<dyn Tracer>>,
     init: Init,
@@ -65,6 +68,7 @@ impl Kernel {
             timers: TimerQueue::new(),
             futexes: FutexTable::default(),
             uts: Uts::default(),
+            shm: ShmTable::default(),
             tracer: OnceLock::new(),
             init: Init::default(),
             unknown_calls: Mutex::default(),

@@ -3,7 +3,7 @@
 use std::{
     ops::Range,
     sync::{
-        Weak,
+        Arc, Weak,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -49,6 +49,25 @@ impl MappingSet {
     pub fn has_writable_mapping(&self) -> bool {
         let spaces: Vec<_> = self.spaces.lock().iter().filter_map(Weak::upgrade).collect();
         spaces.iter().any(|mm| mm.maps_writable(self))
+    }
+
+    /// How many mappings of the object were made (and forked) that are still there: parts of one count once.
+    pub fn objects_mapped(&self) -> u64 {
+        let spaces: Vec<_> = self.spaces.lock().iter().filter_map(Weak::upgrade).collect();
+        let mut count = 0;
+        for mm in spaces {
+            let mut known = Vec::new();
+            for (_, vma) in mm.state.read().vmas.iter() {
+                if let Source::File { file, .. } = &vma.source
+                    && file.mappable.mappings().is_some_and(|its| std::ptr::eq(its, self))
+                    && !known.contains(&Arc::as_ptr(file))
+                {
+                    known.push(Arc::as_ptr(file));
+                    count += 1;
+                }
+            }
+        }
+        count
     }
 
     /// Takes away the pages of the object's bytes `range` (whole pages) from all who map them: touching them asks

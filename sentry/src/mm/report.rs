@@ -2,6 +2,7 @@
 
 use std::{ops::Range, sync::Arc};
 
+use linux_abi::Errno;
 use platform::{PAGE_SIZE, Prot, memory::FileRange};
 
 use super::{
@@ -180,6 +181,24 @@ impl MemoryManager {
         }
     }
 
+    /// Unmaps all that belongs to one mapping of `object`, which began at `addr` (shmdt(2)).
+    pub fn unmap_object(&self, addr: u64, object: &Arc<MappedFile>) -> Result<(), Errno> {
+        let mut state = self.write_state();
+        let parts: Vec<_> = state
+            .vmas
+            .iter()
+            .filter(|(range, vma)| {
+                range.start >= addr
+                    && matches!(&vma.source, Source::File { file, .. } if Arc::ptr_eq(file, object))
+            })
+            .map(|(range, _)| range)
+            .collect();
+        for part in parts {
+            self.unmap_locked(&mut state, part)?;
+        }
+        Ok(())
+    }
+
     /// Is there a mapping everywhere in the range?
     pub fn is_mapped(&self, range: Range<u64>) -> bool {
         self.state.read().covered_until(&range) >= range.end
@@ -195,6 +214,10 @@ fn name(image: &ImageInfo, range: &Range<u64>, vma: &super::Vma) -> MapName {
     if let Source::File { file, .. } = &vma.source {
         return match &file.file {
             Some(file) => MapName::File(file.clone()),
+            None if super::ShmSegment::of(&file.mappable).is_some() => {
+                let key = super::ShmSegment::of(&file.mappable).map_or(0, |segment| segment.key);
+                MapName::Text(format!("/SYSV{key:08x} (deleted)").into_bytes())
+            }
             None => match &vma.name {
                 Some(name) => MapName::Text([b"[anon_shmem:", &name[..], b"]"].concat()),
                 None => MapName::Text(b"/dev/zero (deleted)".to_vec()),

@@ -52,9 +52,9 @@ static X86_64: [Option<Entry>; TABLE_SIZE] = const { syscall_table! {
     26  msync => super::madvise::sys_msync, Full;
     27  mincore => super::madvise::sys_mincore, Full;
     28  madvise => super::madvise::sys_madvise, Full;
-    29  shmget;
-    30  shmat;
-    31  shmctl;
+    29  shmget => super::shm::sys_shmget, Full;
+    30  shmat => super::shm::sys_shmat, Full;
+    31  shmctl => super::shm::sys_shmctl, Full;
     32  dup => super::descriptors::sys_dup, Full;
     33  dup2 => super::descriptors::sys_dup2, Full;
     34  pause => super::signal::sys_pause, Full;
@@ -90,7 +90,7 @@ static X86_64: [Option<Entry>; TABLE_SIZE] = const { syscall_table! {
     64  semget;
     65  semop;
     66  semctl;
-    67  shmdt;
+    67  shmdt => super::shm::sys_shmdt, Full;
     68  msgget;
     69  msgsnd;
     70  msgrcv;
