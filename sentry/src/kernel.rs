@@ -17,6 +17,7 @@ pub(crate) mod seccomp;
 mod served;
 mod session;
 pub mod signal;
+pub mod sysv;
 mod task;
 mod task_set;
 mod thread_group;

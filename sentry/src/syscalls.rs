@@ -44,6 +44,7 @@ mod rlimit;
 mod sched;
 mod seccomp;
 mod select;
+mod sem;
 mod shm;
 mod signal;
 mod signalfd;

@@ -13,6 +13,7 @@ pub mod process;
 pub mod signal;
 pub mod socket;
 pub mod stat;
+pub mod sysv;
 pub mod termios;
 pub mod time;
 

@@ -12,7 +12,10 @@ use linux_abi::{SigInfo, Signal};
 use platform::{Platform, memory::MemoryFile};
 use ranked_sync::{Condvar, Mutex};
 
-use super::{CurrentTask, ExitStatus, FutexTable, task_set::TaskSet, tty::TtyTable, uts::Uts};
+use super::{
+    CurrentTask, ExitStatus, FutexTable, sysv::sem::Semaphores, task_set::TaskSet, tty::TtyTable,
+    uts::Uts,
+};
 use crate::{
     SysResult,
     fs::host_file::HostPoller,
@@ -54,6 +57,8 @@ pub struct Kernel {
     pub unix: UnixNamespace,
     /// The loopback network.
     pub network: Network,
+    /// System V semaphores.
+    pub semaphores: Semaphores,
 }
 
 impl Kernel {
@@ -76,6 +81,7 @@ impl Kernel {
             host_poller: HostPoller::new(),
             unix: UnixNamespace::default(),
             network: Network::default(),
+            semaphores: Semaphores::default(),
         })
     }
 

@@ -17,8 +17,6 @@ use crate::{
 
 /// More than this many events at once is `EINVAL` (`EP_MAX_EVENTS`).
 const MAX_EVENTS: i32 = i32::MAX / size_of::<EpollEvent>() as i32;
-/// How many are collected before they are copied out.
-const BATCH: usize = 256;
 
 pub(super) fn sys_epoll_create(task: &mut CurrentTask, size: i32) -> SysResult<Fd> {
     if size <= 0 { err!(EINVAL) } else { sys_epoll_create1(task, 0) }
@@ -113,7 +111,7 @@ fn collect(
     events_at: UserRef<EpollEvent>,
     max: usize,
 ) -> SysResult<usize> {
-    let events = set.take_events(max.min(BATCH));
+    let events = set.take_events(max);
     task.mm().copy_out(events_at.addr(), events.as_slice().as_bytes())?;
     Ok(events.len())
 }

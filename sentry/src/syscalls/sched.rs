@@ -28,6 +28,11 @@ fn target(task: &CurrentTask, pid: i32) -> SysResult<Arc<Task>> {
     }
 }
 
+/// As `target`, for the calls where a negative id is only one that nobody has.
+fn affinity_target(task: &CurrentTask, pid: i32) -> SysResult<Arc<Task>> {
+    if pid < 0 { err!(ESRCH) } else { target(task, pid) }
+}
+
 /// The owner of a task, or who may do anything.
 fn owns(task: &CurrentTask, target: &Task) -> bool {
     let (own, other) = (task.cred(), target.cred());
@@ -64,7 +69,7 @@ pub(super) fn sys_sched_getaffinity(
     if len * 8 < platform::host::cpu_count() || len & 7 != 0 {
         return err!(EINVAL);
     }
-    let set = target(task, pid)?.affinity().unwrap_or_else(|| all_cpus().into());
+    let set = affinity_target(task, pid)?.affinity().unwrap_or_else(|| all_cpus().into());
     let count = len.min(bytes);
     task.mm().copy_out(mask, set.as_bytes().get(..count).unwrap_or_default())?;
     Ok(count)
@@ -79,7 +84,7 @@ pub(super) fn sys_sched_setaffinity(
     let mut bytes = vec![0; mask_bytes()];
     let count = len.min(bytes.len());
     task.mm().copy_in(mask, bytes.get_mut(..count).unwrap_or_default())?;
-    let target = target(task, pid)?;
+    let target = affinity_target(task, pid)?;
     if !owns(task, &target) {
         return err!(EPERM);
     }

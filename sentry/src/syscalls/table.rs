@@ -87,9 +87,9 @@ static X86_64: [Option<Entry>; TABLE_SIZE] = const { syscall_table! {
     61  wait4 => super::exit::sys_wait4, Full;
     62  kill => super::signal::sys_kill, Full;
     63  uname => super::sysinfo::sys_uname, Full;
-    64  semget;
-    65  semop;
-    66  semctl;
+    64  semget => super::sem::sys_semget, Full;
+    65  semop => super::sem::sys_semop, Full;
+    66  semctl => super::sem::sys_semctl, Full;
     67  shmdt => super::shm::sys_shmdt, Full;
     68  msgget;
     69  msgsnd;
@@ -243,7 +243,7 @@ static X86_64: [Option<Entry>; TABLE_SIZE] = const { syscall_table! {
     217 getdents64 => super::dir::sys_getdents64, Full;
     218 set_tid_address => super::identity::sys_set_tid_address, Full;
     219 restart_syscall => super::signal::sys_restart_syscall, Full;
-    220 semtimedop;
+    220 semtimedop => super::sem::sys_semtimedop, Full;
     221 fadvise64 => super::file_range::sys_fadvise64, Full;
     222 timer_create => super::timer::sys_timer_create, Full;
     223 timer_settime => super::timer::sys_timer_settime, Full;

@@ -129,6 +129,8 @@ impl Task {
             kernel.tasks.unreserve();
         }
         if last {
+            // Before the parent hears of it.
+            kernel.semaphores.undo(group.pid());
             group.end(&mut members, status);
         }
     }
