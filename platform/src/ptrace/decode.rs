@@ -168,13 +168,7 @@ fn two_byte(opcode: u8, modrm: u8, prefixes: Prefixes) -> Option<AccessKind> {
                 Write
             }
         }
-        0xc7 => {
-            if reg == 1 || reg == 4 {
-                Write
-            } else {
-                return None;
-            }
-        }
+        0xc7 if reg == 1 || reg == 4 => Write,
         0xae => match reg {
             0 | 3 | 4 | 6 => Write,
             1 | 2 => Read,

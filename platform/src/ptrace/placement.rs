@@ -173,7 +173,7 @@ impl Inner {
 
     /// Tells the host where a thread (0: the calling one) may run.
     fn tell(&self, tid: i32, home: usize) {
-        let set = if home == LOOSE { self.all.clone() } else { one(home) };
+        let set = if home == LOOSE { self.all } else { one(home) };
         // A thread that has just ended is no matter.
         let _ = sched_setaffinity(Pid::from_raw(tid), &set);
     }
