@@ -12,7 +12,7 @@ mod kernel;
 pub mod limits;
 mod membarrier;
 pub mod pidfd;
-mod ptrace;
+pub(crate) mod ptrace;
 pub(crate) mod seccomp;
 mod served;
 mod session;

@@ -31,7 +31,10 @@ impl ThreadGroup {
         }
         for (thread, entered) in &inside {
             // It is on its way out: this takes microseconds.
-            while thread.guest_entry() == Some(*entered) && !thread.is_exited() {
+            while thread.guest_entry() == Some(*entered)
+                && !thread.is_exited()
+                && !caller.must_die()
+            {
                 std::thread::yield_now();
             }
         }

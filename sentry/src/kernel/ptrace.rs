@@ -23,6 +23,8 @@ use ranked_sync::Mutex;
 use super::Task;
 use crate::lock_order;
 
+pub(crate) use access::poke;
+
 /// Who traces a task, and how.
 #[derive(Default)]
 pub(super) struct TraceState {

@@ -33,7 +33,7 @@ pub struct TaskSet {
 
 /// Everything under the lock.
 #[derive(Default)]
-pub struct Members {
+pub(super) struct Members {
     tasks: BTreeMap<i32, Arc<Task>>,
     pub(super) processes: BTreeMap<i32, Process>,
     groups: BTreeMap<i32, ProcessGroup>,
@@ -81,12 +81,6 @@ impl TaskSet {
     /// The task with that thread id; ended leaders are there until they are reaped.
     pub fn task(&self, tid: i32) -> Option<Arc<Task>> {
         self.lock().tasks.get(&tid).cloned()
-    }
-
-    /// Is the owner of a priority-inheritance futex alive? `None`: it cannot be said without waiting (the
-    /// caller holds locks that come later).
-    pub(super) fn try_task_alive(&self, _tid: i32) -> Option<bool> {
-        None
     }
 
     /// The process with that id, also when it has ended and is not reaped.

@@ -40,6 +40,7 @@ impl CurrentTask {
         try_only: bool,
     ) -> SysResult<()> {
         let key = self.futex_key(addr, shared)?;
+        self.check_owner_exists(addr)?;
         let waiter = Waiter::new(self.waker().clone(), self.tid());
         self.waker().prepare();
         {
@@ -74,6 +75,16 @@ impl CurrentTask {
         self.wait_for_pi(&waiter, deadline)
     }
 
+    /// `ESRCH` when the word names an owner that there is not. Looked at before the bucket is locked: the pid table
+    /// comes first in the lock order.
+    fn check_owner_exists(&self, addr: UserAddr) -> SysResult<()> {
+        let value = self.mm().load_u32(addr)?;
+        let owner = (value & TID_MASK) as i32;
+        let missing = owner != 0 && self.kernel().tasks.task(owner).is_none();
+        // The word may have changed hands meanwhile.
+        if missing && self.mm().load_u32(addr)? == value { err!(ESRCH) } else { Ok(()) }
+    }
+
     /// The handed-over lock, or why not.
     fn wait_for_pi(&mut self, waiter: &Arc<Waiter>, deadline: Option<Monotonic>) -> SysResult<()> {
         match self.sleep_until_woken(waiter, deadline) {
@@ -99,10 +110,6 @@ impl CurrentTask {
             }
             let free = owner == 0;
             if !free {
-                let alive = self.kernel().tasks.try_task_alive(owner as i32);
-                if alive == Some(false) {
-                    return err!(ESRCH);
-                }
                 if !mark {
                     return Ok(Attempt::Held);
                 }

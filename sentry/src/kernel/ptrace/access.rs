@@ -25,14 +25,14 @@ impl CurrentTask {
     }
 }
 
-/// Writes a word where the tracee itself could not: breakpoints in code (`FOLL_FORCE`).
-pub(super) fn poke(mm: &MemoryManager, addr: UserAddr, bytes: &[u8]) -> Result<(), Errno> {
+/// Writes where the tracee itself could not: breakpoints in code (`FOLL_FORCE`). Not into shared mappings.
+pub(crate) fn poke(mm: &MemoryManager, addr: UserAddr, bytes: &[u8]) -> Result<(), Errno> {
     if mm.copy_out(addr, bytes).is_ok() {
         return Ok(());
     }
     let first = addr.page_start().0;
-    let last = addr.offset(bytes.len() as u64 - 1)?.page_start().0;
-    let range = first..last + PAGE_SIZE;
+    let last = addr.offset((bytes.len() as u64).saturating_sub(1))?.page_start().0;
+    let range = first..last.checked_add(PAGE_SIZE).ok_or(Errno::EIO)?;
     let maps = mm.maps(false);
     let covering = |at: u64| maps.iter().find(|map| map.range.contains(&at));
     let mut before: Vec<(u64, Prot)> = Vec::new();

@@ -47,6 +47,10 @@ impl CurrentTask {
     ) -> SysResult<Outcome> {
         let cx = self.path_cx();
         let file = vfs::open_exec(&cx, start, path, lookup)?;
+        if self.exec_name_vanishes(&shown) && is_script(&file) {
+            // The interpreter could not open it by that name.
+            return err!(ENOENT);
+        }
         let request = ExecRequest {
             file,
             path: shown,
@@ -73,6 +77,17 @@ impl CurrentTask {
                 self.die_in_exec()
             }
         }
+    }
+
+    /// Is the name one of a descriptor that execve closes?
+    fn exec_name_vanishes(&self, shown: &[u8]) -> bool {
+        let number = shown.strip_prefix(b"/dev/fd/").and_then(|rest| {
+            let digits = rest.split(|&byte| byte == b'/').next()?;
+            std::str::from_utf8(digits).ok()?.parse().ok()
+        });
+        number
+            .and_then(|number| self.fds.entry(crate::user::Fd(number)).ok())
+            .is_some_and(|entry| entry.cloexec)
     }
 
     fn die_in_exec(&mut self) -> SysResult<Outcome> {
@@ -245,4 +260,10 @@ impl CurrentTask {
             drop(self.replace_fds(copy));
         }
     }
+}
+
+fn is_script(file: &FileDescription) -> bool {
+    let mut head = [0; 2];
+    let got = file.ops().read(file, 0, &mut vfs::IoDst::kernel(&mut head));
+    got == Ok(2) && head == *b"#!"
 }

@@ -11,7 +11,7 @@ use linux_abi::{
 use super::{RunState, Task};
 use crate::{
     kernel::{
-        CurrentTask, ExitStatus, ThreadGroup,
+        CurrentTask, ExitStatus, MAX_TASKS, ThreadGroup,
         task_set::{Members, TraceeEnd, Zombie},
     },
     mm::MemoryManager,
@@ -50,7 +50,6 @@ impl CurrentTask {
         };
         drop((mm, fs));
         drop(fds);
-        self.close_files_if_last();
         self.seccomp = None;
         // Dropping the context may end the stub: before the parent hears that the child is gone.
         drop(self);
@@ -75,16 +74,6 @@ impl CurrentTask {
             // Someone else may wait for it in this memory.
             if self.mm.write_obj(UserRef::<i32>::new(clear), &0).is_ok() {
                 self.wake_futex_at(UserAddr(clear), 1);
-            }
-        }
-    }
-
-    /// The last user of a descriptor table closes what is in it.
-    fn close_files_if_last(&mut self) {
-        if Arc::strong_count(&self.fds) == 1 {
-            let open = self.fds.take_where(|_, _| true);
-            for entry in open {
-                self.close_entry(entry);
             }
         }
     }
@@ -141,6 +130,10 @@ fn note_tracee_end(members: &mut Members, task: &Task, tracer: i32, status: Exit
     let Some(process) = members.processes.get(&tracer) else { return };
     let group = process.group.clone();
     let end = TraceeEnd { tracer, tid: task.tid(), uid: task.cred().uid, status };
+    if members.tracee_ends.len() >= MAX_TASKS {
+        // A tracer that never waits loses the oldest.
+        members.tracee_ends.remove(0);
+    }
     members.tracee_ends.push(end);
     if task.is_leader()
         && let Some(process) = members.processes.get_mut(&task.pid())

@@ -9,7 +9,7 @@ use crate::{
         proc::access::{self, Look},
         pseudo::Attr,
     },
-    kernel::Task,
+    kernel::{Task, ptrace::poke},
     mm::MemoryManager,
     user::{UserAddr, UserMemory},
     vfs::{
@@ -138,7 +138,11 @@ impl FileOps for Mem {
         while !src.is_empty() {
             let addr = UserAddr(offset).offset(total as u64)?;
             let got = src.take(&mut chunk)?;
-            match memory.copy_out_partial(addr, &chunk[..got]) {
+            // Debuggers write breakpoints into code through here.
+            let written = memory
+                .copy_out_partial(addr, &chunk[..got])
+                .or_else(|_| poke(memory, addr, &chunk[..got]).map(|()| got));
+            match written {
                 Ok(0) | Err(_) if total > 0 => break,
                 Ok(0) | Err(_) => return err!(EIO),
                 Ok(n) => {
