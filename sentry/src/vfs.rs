@@ -5,6 +5,7 @@
 //! [`Inode`] (with [`DirOps`] for directories) and [`FileOps`] (an open file).
 //! Each trait method says what VFS has already checked and what is left to it.
 
+mod async_io;
 mod attr;
 mod create;
 mod dentry;

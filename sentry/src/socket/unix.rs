@@ -15,7 +15,7 @@ use std::{
     fmt,
     sync::{
         Arc, Weak,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicI32, Ordering},
     },
 };
 
@@ -60,6 +60,10 @@ pub struct UnixSocket {
     shut_read: AtomicBool,
     shut_write: AtomicBool,
     released: AtomicBool,
+    /// Urgent data that was not read.
+    urgent: Mutex<lock_order::Leaf, Option<u8>>,
+    /// SO_PEEK_OFF; -1: off.
+    peek_offset: AtomicI32,
     /// Those who wait for room in this socket's queue: datagram senders, connecting sockets.
     drain: WaitQueue,
 }
@@ -123,6 +127,8 @@ impl UnixSocket {
             shut_read: AtomicBool::new(false),
             shut_write: AtomicBool::new(false),
             released: AtomicBool::new(false),
+            urgent: Mutex::new(None),
+            peek_offset: AtomicI32::new(-1),
             drain: WaitQueue::new(),
         })
     }
@@ -291,6 +297,7 @@ impl SocketOps for UnixSocket {
         };
         let mut mask = EventMask::empty();
         mask.set(EventMask::ERR, self.common.has_error());
+        mask.set(EventMask::PRI, self.urgent.lock().is_some());
         mask.set(EventMask::HUP, self.reads_no_more() && self.writes_no_more());
         mask.set(EventMask::RDHUP | EventMask::READABLE, self.reads_no_more());
         if pending || !self.receive.is_empty() {
@@ -319,6 +326,9 @@ impl SocketOps for UnixSocket {
             let listens = self.state.lock().phase == Phase::Listening;
             return Ok(i32::from(listens).to_ne_bytes().to_vec());
         }
+        if level == libc::SOL_SOCKET && name == libc::SO_PEEK_OFF {
+            return Ok(self.peek_offset.load(Ordering::Relaxed).to_ne_bytes().to_vec());
+        }
         if level == libc::SOL_SOCKET { err!(ENOPROTOOPT) } else { err!(EOPNOTSUPP) }
     }
 
@@ -326,9 +336,14 @@ impl SocketOps for UnixSocket {
         &self,
         _task: &mut CurrentTask,
         level: i32,
-        _name: i32,
-        _value: &[u8],
+        name: i32,
+        value: &[u8],
     ) -> SysResult<()> {
+        if level == libc::SOL_SOCKET && name == libc::SO_PEEK_OFF && self.is_stream() {
+            let offset = super::options::int(value)?;
+            self.peek_offset.store(offset.max(-1), Ordering::Relaxed);
+            return Ok(());
+        }
         if level == libc::SOL_SOCKET { err!(ENOPROTOOPT) } else { err!(EOPNOTSUPP) }
     }
 

@@ -74,19 +74,20 @@ pub(super) fn sys_fcntl(task: &mut CurrentTask, fd: Fd, command: i32, arg: u64) 
         _ if file.is_path() => return err!(EBADF),
         _ => {}
     }
-    fcntl_opened(task, &file, command, arg)
+    fcntl_opened(task, fd, &file, command, arg)
 }
 
 /// The commands that an O_PATH descriptor does not take.
 fn fcntl_opened(
     task: &mut CurrentTask,
+    fd: Fd,
     file: &FileDescription,
     command: i32,
     arg: u64,
 ) -> SysResult<u64> {
     let (owner, signal) = file.owner();
     match command {
-        libc::F_SETFL => set_flags(task, file, arg as u32).map(|()| 0),
+        libc::F_SETFL => set_flags(task, fd, file, arg as u32).map(|()| 0),
         libc::F_GETLK
         | libc::F_SETLK
         | libc::F_SETLKW
@@ -160,7 +161,7 @@ fn owner_ex(
 }
 
 /// F_SETFL.
-fn set_flags(task: &CurrentTask, file: &FileDescription, flags: u32) -> SysResult<()> {
+fn set_flags(task: &CurrentTask, fd: Fd, file: &FileDescription, flags: u32) -> SysResult<()> {
     let new = StatusFlags::from_bits_truncate(flags);
     let old = file.flags();
     let gains = new - old;
@@ -171,6 +172,7 @@ fn set_flags(task: &CurrentTask, file: &FileDescription, flags: u32) -> SysResul
     }
     let settable = new & StatusFlags::SETTABLE;
     file.ops().set_flags(file, settable.bits())?;
+    file.set_async(task, fd.0, settable.contains(StatusFlags::ASYNC));
     file.set_settable_flags(settable);
     Ok(())
 }
@@ -224,7 +226,7 @@ pub(super) fn sys_ioctl(
         libc::FIOASYNC => {
             let on: i32 = task.mm().read_obj(arg.as_ref())?;
             file.ops().set_flags(&file, with_async(&file, on != 0))?;
-            file.set_flag(StatusFlags::ASYNC, on != 0);
+            file.set_async(task, fd.0, on != 0);
         }
         libc::FIONREAD if is_regular => {
             let position = *file.offset.lock();

@@ -13,10 +13,15 @@ use ranked_sync::Mutex;
 
 use super::{
     FileLocks, FileOps, LockOwner, Metadata, VfsPath,
+    async_io::{AsyncIo, OWNER_IS_THREAD},
     file_locks::LockWait,
     notify::{FsEvent, notify_file},
 };
-use crate::{Errno, SysResult, kernel::Credentials, lock_order};
+use crate::{
+    Errno, SysResult,
+    kernel::{Credentials, CurrentTask},
+    lock_order,
+};
 
 bitflags! {
     /// The flags of open(2) that stay with a description; F_SETFL changes some.
@@ -64,6 +69,8 @@ pub struct FileDescription {
     owner: AtomicU64,
     /// Who wants to hear that the last reference is gone.
     close_watchers: Mutex<lock_order::Leaf, Vec<Weak<dyn CloseWatcher>>>,
+    /// Set while O_ASYNC is.
+    async_io: Mutex<lock_order::Leaf, Option<Box<AsyncIo>>>,
     /// What it holds of its file's count of writers.
     hold: AtomicU8,
     /// The locks of its file, once it was used to lock.
@@ -114,6 +121,7 @@ impl FileDescription {
             id: NEXT.fetch_add(1, Ordering::Relaxed),
             owner: AtomicU64::new(0),
             close_watchers: Mutex::new(Vec::new()),
+            async_io: Mutex::new(None),
             hold: AtomicU8::new(HOLDS_NOTHING),
             locks: OnceLock::new(),
         })
@@ -271,7 +279,25 @@ impl FileDescription {
 
     pub fn set_owner(&self, pid: i32, signal: u32, is_thread: bool) {
         let low = if is_thread { signal | OWNER_IS_THREAD } else { signal };
-        self.owner.store((u64::from(pid as u32) << 32) | u64::from(low), Ordering::Relaxed);
+        let word = (u64::from(pid as u32) << 32) | u64::from(low);
+        self.owner.store(word, Ordering::Relaxed);
+        if let Some(async_io) = &*self.async_io.lock() {
+            async_io.set_owner(word);
+        }
+    }
+
+    /// Sets or clears O_ASYNC: the owner gets a signal whenever the file becomes ready.
+    pub fn set_async(&self, task: &CurrentTask, fd: i32, on: bool) {
+        if on == self.flags().contains(StatusFlags::ASYNC) {
+            return;
+        }
+        self.set_flag(StatusFlags::ASYNC, on);
+        let new = on.then(|| {
+            let owner = self.owner.load(Ordering::Relaxed);
+            Box::new(AsyncIo::start(self, task.kernel().clone(), task.cred(), fd, owner))
+        });
+        let old = std::mem::replace(&mut *self.async_io.lock(), new);
+        drop(old);
     }
 }
 
@@ -279,9 +305,6 @@ impl FileDescription {
 const HOLDS_NOTHING: u8 = 0;
 const HOLDS_WRITE_ACCESS: u8 = 1;
 const DENIES_WRITE_ACCESS: u8 = 2;
-
-/// A bit next to the signal, whose numbers end at 64.
-const OWNER_IS_THREAD: u32 = 1 << 16;
 
 impl fmt::Debug for FileDescription {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

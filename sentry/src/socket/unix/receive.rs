@@ -1,6 +1,6 @@
 //! Receiving on a unix socket.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use linux_abi::socket::Ucred;
 
@@ -29,7 +29,7 @@ impl UnixSocket {
             return err!(EINVAL);
         }
         if message.flags.has(libc::MSG_OOB) {
-            return err!(EINVAL);
+            return self.receive_urgent(message);
         }
         if message.dst.is_empty() {
             return Ok(0);
@@ -89,6 +89,12 @@ impl UnixSocket {
             }
         }
         drop(reading);
+        // What was read lies no more before the place to peek at.
+        let offset = self.peek_offset.load(Ordering::Relaxed);
+        if offset > 0 {
+            let back = offset.saturating_sub(copied as i32).max(0);
+            self.peek_offset.store(back, Ordering::Relaxed);
+        }
         self.describe(message, ids, from);
         Ok(copied)
     }
@@ -98,10 +104,27 @@ impl UnixSocket {
         self.common.passes_credentials() && packet.extra.credentials != ids
     }
 
+    /// MSG_OOB: the urgent byte. `EINVAL` when there is none.
+    fn receive_urgent(&self, message: &mut RecvMsg<'_, '_>) -> SysResult<usize> {
+        message.complete = true;
+        let byte = {
+            let mut urgent = self.urgent.lock();
+            let byte = urgent.ok_or(Errno::EINVAL)?;
+            if !message.flags.has(libc::MSG_PEEK) {
+                *urgent = None;
+            }
+            byte
+        };
+        message.out_flags |= libc::MSG_OOB;
+        Ok(message.dst.put(&[byte])?)
+    }
+
     fn peek_stream(&self, message: &mut RecvMsg<'_, '_>) -> SysResult<usize> {
         let reading = self.receive.start_reading();
         let mut copied = 0;
         let mut ids = None;
+        let offset = self.peek_offset.load(Ordering::Relaxed);
+        let mut skip = usize::try_from(offset).unwrap_or(0);
         {
             // The copies are made with the queue locked: peeking is rare.
             let packets = self.receive.lock();
@@ -109,8 +132,13 @@ impl UnixSocket {
                 if message.dst.is_empty() || (copied > 0 && self.differs(ids, packet)) {
                     break;
                 }
+                let data = packet.block.data();
+                if skip >= data.len() {
+                    skip -= data.len();
+                    continue;
+                }
                 ids = packet.extra.credentials;
-                match message.dst.put(packet.block.data()) {
+                match message.dst.put(data.get(std::mem::take(&mut skip)..).unwrap_or(&[])) {
                     Ok(got) => copied += got,
                     Err(_) if copied > 0 => break,
                     Err(errno) => return Err(errno.into()),
@@ -126,6 +154,9 @@ impl UnixSocket {
         drop(reading);
         if copied == 0 {
             return self.nothing_there();
+        }
+        if offset >= 0 {
+            self.peek_offset.fetch_add(copied as i32, Ordering::Relaxed);
         }
         message.complete = true;
         self.describe(message, ids, None);

@@ -15,9 +15,7 @@ use crate::{
 
 impl UnixSocket {
     pub(super) fn send_stream(&self, message: &mut SendMsg<'_, '_>) -> SysResult<usize> {
-        if message.flags.has(libc::MSG_OOB) {
-            return err!(EOPNOTSUPP);
-        }
+        let urgent = message.flags.has(libc::MSG_OOB);
         let (phase, peer) = {
             let state = self.state.lock();
             (state.phase, state.peer.clone())
@@ -31,7 +29,12 @@ impl UnixSocket {
         }
         let mut sent = 0;
         while !message.src.is_empty() {
-            match self.send_piece(&peer, message) {
+            let step = if urgent && message.src.len() == 1 {
+                Self::send_urgent(&peer, message)
+            } else {
+                self.send_piece(&peer, message, urgent)
+            };
+            match step {
                 Ok(got) => sent += got,
                 Err(_) if sent > 0 => break,
                 Err(error) => return Err(error),
@@ -40,8 +43,25 @@ impl UnixSocket {
         Ok(sent)
     }
 
+    /// The last byte of a send with MSG_OOB: it is received apart.
+    fn send_urgent(peer: &Arc<Self>, message: &mut SendMsg<'_, '_>) -> SysResult<usize> {
+        if peer.is_released() || peer.reads_no_more() {
+            return err!(EPIPE);
+        }
+        let mut byte = [0];
+        message.src.take(&mut byte)?;
+        *peer.urgent.lock() = Some(byte[0]);
+        peer.common.queue.wake(EventMask::PRI);
+        Ok(1)
+    }
+
     /// One packet of a stream.
-    fn send_piece(&self, peer: &Arc<Self>, message: &mut SendMsg<'_, '_>) -> SysResult<usize> {
+    fn send_piece(
+        &self,
+        peer: &Arc<Self>,
+        message: &mut SendMsg<'_, '_>,
+        urgent: bool,
+    ) -> SysResult<usize> {
         let memory = &self.common.send_memory;
         if peer.is_released() || peer.reads_no_more() {
             return err!(EPIPE);
@@ -50,7 +70,8 @@ impl UnixSocket {
             return err!(EAGAIN);
         }
         let most = (memory.limit() / 2).saturating_sub(64).clamp(1, STREAM_BLOCK);
-        let len = message.src.len().min(most);
+        // The last byte of urgent data goes another way.
+        let len = (message.src.len() - usize::from(urgent)).min(most);
         let mut block = peer.receive.new_block(len)?;
         let extra = self.extra(peer, message, false)?;
         let got = block.append(message.src, len)?;

@@ -1,0 +1,118 @@
+//! Signals when a file becomes ready (O_ASYNC, F_SETOWN, F_SETSIG; fcntl(2)).
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use linux_abi::{SigInfo, Signal};
+use smallvec::SmallVec;
+
+use super::FileDescription;
+use crate::{
+    kernel::{Credentials, Kernel, Task},
+    wait::{EventMask, Notify, PollTable, Registration},
+};
+
+/// `si_code` of SIGIO (`POLL_IN` …), in the order in which they are looked for.
+const CODES: [(EventMask, i32); 5] = [
+    (EventMask::HUP, 6),
+    (EventMask::PRI, 5),
+    (EventMask::ERR, 4),
+    (EventMask::IN, 1),
+    (EventMask::OUT, 2),
+];
+/// A bit next to the signal in the owner word: the owner is a thread.
+pub(super) const OWNER_IS_THREAD: u32 = 1 << 16;
+
+/// What a description with O_ASYNC keeps.
+pub(super) struct AsyncIo {
+    target: Arc<Target>,
+    _registrations: SmallVec<[Registration; 2]>,
+}
+
+struct Target {
+    kernel: Arc<Kernel>,
+    cred: Arc<Credentials>,
+    fd: i32,
+    /// As the description's.
+    owner: AtomicU64,
+}
+
+impl AsyncIo {
+    /// From now on `owner` hears of `file` becoming ready. `cred`: who asked for it.
+    pub(super) fn start(
+        file: &FileDescription,
+        kernel: Arc<Kernel>,
+        cred: Arc<Credentials>,
+        fd: i32,
+        owner: u64,
+    ) -> Self {
+        let target = Arc::new(Target { kernel, cred, fd, owner: AtomicU64::new(owner) });
+        let mut table = PollTable::register(target.clone(), EventMask::all());
+        file.ops().poll(file, &mut table);
+        Self { target, _registrations: table.into_registrations() }
+    }
+
+    /// The description's owner word changed.
+    pub(super) fn set_owner(&self, owner: u64) {
+        self.target.owner.store(owner, Ordering::Relaxed);
+    }
+}
+
+impl Notify for Target {
+    fn notify(&self, events: EventMask) {
+        let word = self.owner.load(Ordering::Relaxed);
+        let (pid, low) = ((word >> 32) as i32, word as u32);
+        let signal = (low & !OWNER_IS_THREAD) as i32;
+        let info = match Signal::new(signal) {
+            None => SigInfo::kernel(Signal::IO),
+            Some(signal) => {
+                let code = CODES.iter().find(|(mask, _)| events.intersects(*mask));
+                SigInfo::poll(
+                    signal,
+                    code.map_or(1, |(_, code)| *code),
+                    events.bits().into(),
+                    self.fd,
+                )
+            }
+        };
+        let tasks = &self.kernel.tasks;
+        // A full queue loses the signal, as ever.
+        if low & OWNER_IS_THREAD != 0 {
+            if let Some(task) = tasks.task(pid).filter(|task| self.may_tell(task)) {
+                let _ = task.send_signal(info);
+            }
+            return;
+        }
+        let groups = match pid {
+            0 => Vec::new(),
+            1.. => tasks.process(pid).into_iter().collect(),
+            _ => tasks.process_group(pid.wrapping_neg()),
+        };
+        for group in groups {
+            let leader = tasks.task(group.pid());
+            if leader.is_none_or(|leader| self.may_tell(&leader)) {
+                let _ = group.send_signal(info);
+            }
+        }
+    }
+}
+
+impl Target {
+    /// Who asked for the signals may send them (`sigio_perm`).
+    fn may_tell(&self, task: &Task) -> bool {
+        let theirs = task.cred();
+        let ids = [theirs.uid, theirs.suid];
+        self.cred.euid == 0 || ids.contains(&self.cred.euid) || ids.contains(&self.cred.uid)
+    }
+}
+
+impl fmt::Debug for AsyncIo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AsyncIo")
+    }
+}
