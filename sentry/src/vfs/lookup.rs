@@ -82,7 +82,7 @@ pub fn resolve(
         return if flags.contains(LookupFlags::EMPTY) { Ok(start.clone()) } else { err!(ENOENT) };
     }
     let mut walk = Walk::new(cx, start, path, flags)?;
-    walk.to_end()?;
+    walk.until_end()?;
     Ok(walk.at.place)
 }
 
@@ -97,7 +97,7 @@ pub fn resolve_parent(
         return err!(ENOENT);
     }
     let mut walk = Walk::new(cx, start, path, flags)?;
-    let last = walk.to_last()?;
+    let last = walk.until_last()?;
     Ok(ParentPath { dir: walk.at.place, last, must_be_dir: walk.must_be_dir })
 }
 
@@ -215,7 +215,7 @@ impl<'a> Walk<'a> {
     }
 
     /// Walks all but the last name.
-    pub(super) fn to_last(&mut self) -> SysResult<Last> {
+    pub(super) fn until_last(&mut self) -> SysResult<Last> {
         loop {
             let Some(span) = self.names.next() else { return Ok(Last::Root) };
             let name = self.names.get(span);
@@ -253,9 +253,9 @@ impl<'a> Walk<'a> {
     }
 
     /// Walks to the end.
-    fn to_end(&mut self) -> SysResult<()> {
+    fn until_end(&mut self) -> SysResult<()> {
         loop {
-            let last = self.to_last()?;
+            let last = self.until_last()?;
             if self.step_last(&last)? {
                 break;
             }

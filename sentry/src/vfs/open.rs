@@ -177,7 +177,7 @@ pub fn open(
     }
     let mut walk = Walk::new(cx, start, path, how.lookup_flags())?;
     loop {
-        let last = walk.to_last()?;
+        let last = walk.until_last()?;
         let (found, created) = find_last(cx, &mut walk, &last, how)?;
         if created {
             let file = open_place(cx, found, how)?;

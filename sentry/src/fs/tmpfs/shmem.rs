@@ -311,7 +311,7 @@ impl ShmemFile {
             size < old
         };
         if shrunk {
-            self.mappings.invalidate(page_up(size)..u64::MAX & !(PAGE_SIZE - 1), true);
+            self.mappings.invalidate(page_up(size)..!(PAGE_SIZE - 1), true);
         }
         Ok(())
     }
@@ -456,5 +456,5 @@ impl<'a, 'b> Cursor<'a, 'b> {
 
 /// The next page boundary; the last one where there is none.
 fn page_up(offset: u64) -> u64 {
-    offset.checked_next_multiple_of(PAGE_SIZE).unwrap_or(u64::MAX & !(PAGE_SIZE - 1))
+    offset.checked_next_multiple_of(PAGE_SIZE).unwrap_or(!(PAGE_SIZE - 1))
 }
