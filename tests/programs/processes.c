@@ -193,6 +193,8 @@ CASE(waitid_stopped_and_continued_codes)
 	SPAWN(pid)
 		for (;;)
 			pause();
+	/* A group of its own: in an orphaned group the terminal's stop signals do nothing. */
+	expect_ok(setpgid(pid, 0));
 	expect_ok(kill(pid, SIGTSTP));
 	expect_ok(waitid(P_PID, pid, &info, WSTOPPED));
 	expect_eq(info.si_code, CLD_STOPPED);

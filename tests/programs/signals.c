@@ -203,6 +203,8 @@ CASE(default_of_stop_signals_is_to_stop)
 {
 	int signals[] = {SIGSTOP, SIGTSTP, SIGTTIN, SIGTTOU}, status;
 	pid_t pid = pauser();
+	/* A group of its own: in an orphaned group only SIGSTOP stops. */
+	expect_ok(setpgid(pid, 0));
 	for (int i = 0; i < 4; i++) {
 		expect_ok(kill(pid, signals[i]));
 		expect_eq(waitpid(pid, &status, WUNTRACED), pid);
