@@ -99,7 +99,6 @@ pub(crate) struct RunArgs {
     #[arg(
         required = true,
         trailing_var_arg = true,
-        allow_hyphen_values = true,
         value_name = "CMD"
     )]
     pub(crate) argv: Vec<OsString>,

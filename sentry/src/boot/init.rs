@@ -21,6 +21,9 @@ pub(super) fn find_program(cx: &PathCx, config: &Config) -> Result<Vec<u8>, Boot
     if name.contains(&b'/') {
         return Ok(name);
     }
+    if name.is_empty() {
+        return Err(failed(Errno::ENOENT));
+    }
     let path = config.env.iter().find_map(|var| var.strip_prefix(b"PATH="));
     let mut refused = false;
     for dir in path.unwrap_or(DEFAULT_PATH).split(|&byte| byte == b':') {
