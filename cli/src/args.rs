@@ -96,11 +96,7 @@ pub(crate) struct RunArgs {
     pub(crate) time_limit: Option<f64>,
 
     /// The command and its arguments.
-    #[arg(
-        required = true,
-        trailing_var_arg = true,
-        value_name = "CMD"
-    )]
+    #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
     pub(crate) argv: Vec<OsString>,
 }
 
