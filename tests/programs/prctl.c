@@ -260,7 +260,7 @@ CASE(affinity_can_be_narrowed_to_one_cpu_and_getcpu_follows)
 	expect_ok(sched_setaffinity(0, sizeof one, &one));
 	expect_ok(sched_getaffinity(0, sizeof got, &got));
 	expect(CPU_EQUAL(&got, &one));
-	expect_ok(getcpu(&cpu, &node));
+	expect_ok(syscall(SYS_getcpu, &cpu, &node, NULL));
 	expect(CPU_ISSET(cpu, &one));
 	CPU_ZERO(&one);
 	expect_errno(sched_setaffinity(0, sizeof one, &one), EINVAL);
