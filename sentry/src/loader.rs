@@ -123,7 +123,7 @@ pub fn prepare(request: ExecRequest, open: &Opener<'_>) -> SysResult<Prepared> {
 
 /// `E2BIG` when the strings and the pointers to them are too much (`bprm_stack_limits`).
 fn check_sizes(path: &[u8], argv: &[Vec<u8>], envp: &[Vec<u8>], stack: u64) -> SysResult<()> {
-    let limit = (stack / 4).min(STRINGS_MAX).max(STRINGS_MIN);
+    let limit = (stack / 4).clamp(STRINGS_MIN, STRINGS_MAX);
     let mut total = path.len() as u64;
     for string in argv.iter().chain(envp) {
         if string.len() >= STRING_MAX {

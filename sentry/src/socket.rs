@@ -25,7 +25,7 @@ use std::{any::Any, fmt, sync::Arc};
 pub use self::{
     address::SockAddr,
     common::{Common, Shutdown},
-    message::{Control, MsgFlags, RecvMsg, SendMsg},
+    message::{Control, MsgFlags, RawControl, RecvMsg, SendMsg},
 };
 use crate::{
     Errno, SysResult, err,

@@ -36,6 +36,7 @@ macro_rules! lock_order {
         $(
             $(#[$doc])*
             #[derive(Debug)]
+            #[allow(unreachable_pub, reason = "a crate may keep its ranks to itself")]
             pub enum $name {}
             impl $crate::LockRank for $name {
                 const RANK: u16 = $base + __Order::$name as u16;

@@ -57,7 +57,7 @@ fn record(signal: Signal, info: &SigInfo) -> SignalfdSiginfo {
         }
         code if code > 0 && signal == Signal::CHLD => {
             out.pid = info.pid() as u32;
-            out.uid = info.uid() as u32;
+            out.uid = info.uid();
             out.status = info.status();
             out.utime = info.utime() as u64;
             out.stime = info.stime() as u64;
@@ -74,7 +74,7 @@ fn record(signal: Signal, info: &SigInfo) -> SignalfdSiginfo {
         }
         code => {
             out.pid = info.pid() as u32;
-            out.uid = info.uid() as u32;
+            out.uid = info.uid();
             if code < 0 && code != libc::SI_TKILL {
                 (out.ptr, out.int) = (info.value(), info.value() as i32);
             }

@@ -50,7 +50,7 @@ pub(super) fn after_exec(
     let mut caps = FileCaps::default();
     if may_gain {
         let meta = file.metadata()?;
-        let mode = u32::from(meta.mode);
+        let mode = meta.mode;
         if mode & S_ISUID != 0 {
             new.euid = meta.uid;
         }

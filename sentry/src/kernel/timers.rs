@@ -131,10 +131,9 @@ impl Timer {
                 let left = self.next.saturating_sub(self.now(group));
                 let threads = group.threads();
                 let running = threads.iter().filter(|thread| thread.is_in_guest()).count() as u64;
-                let wait = if running == 0 {
-                    left.max(CPU_CHECK_IDLE)
-                } else {
-                    (left / running).max(CPU_CHECK_MIN)
+                let wait = match left.checked_div(running) {
+                    None => left.max(CPU_CHECK_IDLE),
+                    Some(share) => share.max(CPU_CHECK_MIN),
                 };
                 group.kernel().clocks.monotonic().after(wait)
             }

@@ -25,7 +25,7 @@ pub(super) fn parse(head: &[u8]) -> Result<Option<Script>, Errno> {
     let line = line.split(|&byte| byte == 0).next().unwrap_or_default();
     let skip = line.iter().take_while(|byte| is_blank(byte)).count();
     let line = line.get(skip..).unwrap_or_default();
-    let name_len = line.iter().position(|byte| is_blank(byte)).unwrap_or(line.len());
+    let name_len = line.iter().position(&is_blank).unwrap_or(line.len());
     let (name, argument) = line.split_at_checked(name_len).unwrap_or_default();
     if name.is_empty() || (!whole && argument.is_empty() && !rest.contains(&0)) {
         return Err(Errno::ENOEXEC);

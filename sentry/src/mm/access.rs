@@ -216,7 +216,7 @@ impl MemoryManager {
         write: bool,
         f: impl Fn(&std::sync::atomic::AtomicU32) -> T,
     ) -> Result<T, Errno> {
-        if addr.0 % 4 != 0 {
+        if !addr.0.is_multiple_of(4) {
             return Err(Errno::EINVAL);
         }
         let access = if write { AccessKind::Write } else { AccessKind::Read };

@@ -37,7 +37,7 @@ pub enum Advice {
 impl MemoryManager {
     /// madvise(2). Goes on behind holes, and reports them as `ENOMEM` at the end.
     pub fn advise(&self, addr: u64, len: u64, advice: Advice) -> Result<(), Errno> {
-        if addr % PAGE_SIZE != 0 {
+        if !addr.is_multiple_of(PAGE_SIZE) {
             return Err(Errno::EINVAL);
         }
         let range = page_range(addr, len).ok_or(Errno::EINVAL)?;

@@ -118,7 +118,7 @@ impl MemoryManager {
 
     /// msync(2). `sync`: write back, and wait; `invalidate`: refuse locked memory.
     pub fn sync(&self, addr: u64, len: u64, sync: bool, invalidate: bool) -> Result<(), Errno> {
-        if addr % PAGE_SIZE != 0 {
+        if !addr.is_multiple_of(PAGE_SIZE) {
             return Err(Errno::EINVAL);
         }
         let range = page_range(addr, len).ok_or(Errno::ENOMEM)?;
@@ -171,7 +171,7 @@ impl MemoryManager {
     /// mseal(2): the mappings of the range can no longer be changed.
     pub fn seal(&self, addr: u64, len: u64) -> Result<(), Errno> {
         let range = page_range(addr, len).ok_or(Errno::EINVAL)?;
-        if addr % PAGE_SIZE != 0 {
+        if !addr.is_multiple_of(PAGE_SIZE) {
             return Err(Errno::EINVAL);
         }
         let mut state = self.write_state();
@@ -190,7 +190,7 @@ impl MemoryManager {
         name: Option<Arc<[u8]>>,
     ) -> Result<(), Errno> {
         let range = page_range(addr, len).ok_or(Errno::EINVAL)?;
-        if addr % PAGE_SIZE != 0 {
+        if !addr.is_multiple_of(PAGE_SIZE) {
             return Err(Errno::EINVAL);
         }
         let mut state = self.write_state();

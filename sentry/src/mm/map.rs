@@ -164,7 +164,7 @@ impl MemoryManager {
     /// May something be put exactly there?
     pub(super) fn check_fixed(&self, addr: u64, len: u64) -> Result<Range<u64>, Errno> {
         let range = page_range(addr, len).ok_or(Errno::ENOMEM)?;
-        if addr % platform::PAGE_SIZE != 0 {
+        if !addr.is_multiple_of(platform::PAGE_SIZE) {
             return Err(Errno::EINVAL);
         }
         if range.end > self.user_range.end {
@@ -253,7 +253,10 @@ impl MemoryManager {
     /// munmap(2).
     pub fn unmap(&self, addr: u64, len: u64) -> Result<(), Errno> {
         let range = page_range(addr, len).ok_or(Errno::EINVAL)?;
-        if addr % platform::PAGE_SIZE != 0 || range.is_empty() || range.end > self.user_range.end {
+        if !addr.is_multiple_of(platform::PAGE_SIZE)
+            || range.is_empty()
+            || range.end > self.user_range.end
+        {
             return Err(Errno::EINVAL);
         }
         self.unmap_locked(&mut self.write_state(), range)

@@ -16,7 +16,7 @@ use super::{
 impl MemoryManager {
     /// mprotect(2). `grows_down`: PROT_GROWSDOWN, from the start of the mapping that grows down.
     pub fn protect(&self, addr: u64, len: u64, prot: Prot, grows_down: bool) -> Result<(), Errno> {
-        if addr % PAGE_SIZE != 0 {
+        if !addr.is_multiple_of(PAGE_SIZE) {
             return Err(Errno::EINVAL);
         }
         if len == 0 {

@@ -35,7 +35,7 @@ impl MemoryManager {
         let moves = request.fixed.is_some() || request.keep_old.is_some();
         if (moves && !request.may_move)
             || (request.keep_old.is_some() && request.old_len != request.new_len)
-            || request.addr % PAGE_SIZE != 0
+            || !request.addr.is_multiple_of(PAGE_SIZE)
             || new_len == 0
         {
             return Err(Errno::EINVAL);

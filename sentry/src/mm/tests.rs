@@ -367,11 +367,15 @@ fn random_changes_keep_the_contents() {
         match next(8) {
             0 | 1 => {
                 mm.map(MapRequest::anonymous(at, len, prot, Placement::Fixed)).unwrap();
-                range.for_each(|page| drop(model.0.insert(page, (prot, 0))));
+                range.for_each(|page| {
+                    model.0.insert(page, (prot, 0));
+                });
             }
             2 => {
                 mm.unmap(at, len).unwrap();
-                range.for_each(|page| drop(model.0.remove(&page)));
+                range.for_each(|page| {
+                    model.0.remove(&page);
+                });
             }
             3 => {
                 let _ = mm.protect(at, len, prot, false);

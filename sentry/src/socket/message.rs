@@ -32,6 +32,9 @@ pub enum Control {
     Raw(i32, i32, SmallVec<[u8; 32]>),
 }
 
+/// Level, type and data of a control message.
+pub type RawControl = (i32, i32, SmallVec<[u8; 32]>);
+
 /// A message on its way out.
 #[derive(Debug)]
 pub struct SendMsg<'a, 'b> {
@@ -45,7 +48,7 @@ pub struct SendMsg<'a, 'b> {
     /// Credentials the sender gave; checked already.
     pub credentials: Option<Ucred>,
     /// Control messages of other levels.
-    pub raw: SmallVec<[(i32, i32, SmallVec<[u8; 32]>); 1]>,
+    pub raw: SmallVec<[RawControl; 1]>,
 }
 
 impl<'a, 'b> SendMsg<'a, 'b> {

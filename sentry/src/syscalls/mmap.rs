@@ -74,7 +74,7 @@ pub(super) fn sys_mmap(
     fd: Fd,
     offset: u64,
 ) -> SysResult<UserAddr> {
-    if offset % PAGE_SIZE != 0 {
+    if !offset.is_multiple_of(PAGE_SIZE) {
         return err!(EINVAL);
     }
     let kind = flags & MAP_TYPE;

@@ -283,7 +283,7 @@ fn name_mapping(task: &CurrentTask, addr: u64, len: u64, name: u64) -> SysResult
             return err!(EINVAL);
         }
     }
-    if addr % platform::PAGE_SIZE != 0 || addr.checked_add(len).is_none() {
+    if !addr.is_multiple_of(platform::PAGE_SIZE) || addr.checked_add(len).is_none() {
         return err!(EINVAL);
     }
     Ok(0)

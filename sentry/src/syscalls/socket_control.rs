@@ -35,7 +35,7 @@ pub(super) struct ControlBuffer {
 pub(super) struct Outgoing {
     pub(super) rights: Vec<Arc<FileDescription>>,
     pub(super) credentials: Option<Ucred>,
-    pub(super) raw: SmallVec<[(i32, i32, SmallVec<[u8; 32]>); 1]>,
+    pub(super) raw: SmallVec<[crate::socket::RawControl; 1]>,
 }
 
 /// Reads and checks the control data of a message to be sent.

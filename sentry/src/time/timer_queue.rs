@@ -150,7 +150,7 @@ mod tests {
 
     use super::*;
 
-    struct Send(std::sync::mpsc::Sender<u32>, u32);
+    struct Send(mpsc::Sender<u32>, u32);
     impl Notify for Send {
         fn notify(&self, _events: EventMask) {
             let _ = self.0.send(self.1);

@@ -37,7 +37,6 @@ pub struct IoSrc<'a> {
 macro_rules! common {
     () => {
         /// Bytes left.
-        #[expect(clippy::len_without_is_empty, reason = "is_empty is there, one line below")]
         pub fn len(&self) -> usize {
             self.left
         }

@@ -17,6 +17,9 @@ use crate::{Errno, SysResult, err, kernel::FsContext, lock_order};
 /// At most so many mounts in a namespace (`fs.mount-max` in Linux is 100,000).
 const MOUNT_MAX: usize = 10_000;
 
+/// Copies by the number of the mount that was copied.
+pub(crate) type CopiedMounts = HashMap<u64, Arc<Mount>>;
+
 /// What processes see as the tree (mount_namespaces(7)).
 pub struct MountNamespace {
     id: u64,
@@ -243,7 +246,7 @@ impl MountNamespace {
     }
 
     /// A copy of the whole tree, and which mount became which (by the old one's id).
-    pub fn copy(&self) -> SysResult<(Arc<Self>, HashMap<u64, Arc<Mount>>)> {
+    pub fn copy(&self) -> SysResult<(Arc<Self>, CopiedMounts)> {
         let mut map = HashMap::new();
         let mut count = 0;
         let root = {

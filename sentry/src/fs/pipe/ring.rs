@@ -202,7 +202,11 @@ impl Ring {
         let mut len = first.len;
         let mut end = first.start + first.len;
         let mut next = self.tail + 1;
-        while !first.packet && end == SLOT_BYTES && next < self.head && next % self.capacity != 0 {
+        while !first.packet
+            && end == SLOT_BYTES
+            && next < self.head
+            && !next.is_multiple_of(self.capacity)
+        {
             let slot = self.slots[next % self.capacity];
             if slot.packet || slot.start != 0 {
                 break;

@@ -109,10 +109,8 @@ impl CurrentTask {
                 return err!(EDEADLK);
             }
             let free = owner == 0;
-            if !free {
-                if !mark {
-                    return Ok(Attempt::Held);
-                }
+            if !free && !mark {
+                return Ok(Attempt::Held);
             }
             let new = if free {
                 tid | (value & OWNER_DIED) | if others_wait { WAITERS } else { 0 }

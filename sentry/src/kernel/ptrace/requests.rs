@@ -335,7 +335,7 @@ fn options(data: u64) -> SysResult<Options> {
 
 /// Which register `addr` names in `struct user`.
 fn user_index(addr: u64) -> SysResult<usize> {
-    if addr % 8 != 0 || addr >= USER_BYTES {
+    if !addr.is_multiple_of(8) || addr >= USER_BYTES {
         return err!(EIO);
     }
     Ok((addr / 8) as usize)

@@ -180,7 +180,7 @@ fn decode(insn: &Insn, at: usize, len: usize) -> Option<Op> {
     let rest = insn.code & !7;
     match insn.code & 7 {
         LD => match rest {
-            ABS if k < DATA_BYTES && k % 4 == 0 => Some(Op::LoadData(k / 4)),
+            ABS if k < DATA_BYTES && k.is_multiple_of(4) => Some(Op::LoadData(k / 4)),
             0 => Some(Op::LoadImm(k)),
             MEM => Some(Op::LoadMem(slot()?)),
             LEN => Some(Op::LoadImm(DATA_BYTES)),
