@@ -51,7 +51,9 @@ pub enum BootError {
     Gofer(String),
     #[error("cannot mount {at}: {errno}")]
     Mount { at: String, errno: Errno },
-    #[error("working directory {path}: {errno}")]
+    #[error(
+        "working directory {path}: {errno} (inside; choose another with --cwd, or show it with --bind)"
+    )]
     Cwd { path: String, errno: Errno },
     #[error("standard stream {number}: {errno}")]
     Stdio { number: usize, errno: Errno },

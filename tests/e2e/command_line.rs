@@ -13,6 +13,7 @@ use libtest_mimic::{Failed, Trial};
 use tests::lazaret;
 use tests::process::{self, Finished};
 use tests::scratch::Scratch;
+use tests::steady::steady;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -254,5 +255,7 @@ fn run(case: &Case, directory: &Path, mark: &OsString) -> Result<Finished, Faile
 
 /// One test for each case.
 pub(crate) fn trials() -> impl Iterator<Item = Trial> {
-    CASES.iter().map(|case| Trial::test(format!("cli::{}", case.name), move || check(case)))
+    CASES.iter().map(|case| {
+        Trial::test(format!("cli::{}", case.name), move || steady(case.name, || check(case)))
+    })
 }

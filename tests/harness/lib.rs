@@ -8,3 +8,4 @@ pub mod lazaret;
 pub mod process;
 pub mod programs;
 pub mod scratch;
+pub mod steady;
