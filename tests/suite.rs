@@ -10,7 +10,7 @@ use std::time::Duration;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use tests::lazaret::{self, PLATFORMS};
 use tests::programs::Case;
-use tests::scratch::Scratch;
+use tests::scratch::{Scratch, leave, workplace};
 use tests::steady::steady;
 use tests::{expectations, process, programs};
 
@@ -35,7 +35,7 @@ impl Oracle {
         self.native.get_or_init(|| {
             let tried = steady(&format!("native::{}", self.case.name), || {
                 // A case removes its directory, if it is not killed and can still reach it.
-                let Ok(scratch) = Scratch::new(Path::new(env!("CARGO_TARGET_TMPDIR"))) else {
+                let Ok(scratch) = Scratch::new(workplace(env!("CARGO_TARGET_TMPDIR"))) else {
                     return Err("no scratch directory".to_owned());
                 };
                 let mut command = Command::new(&self.case.program);
@@ -98,7 +98,7 @@ fn platform_trial(platform: &'static str, oracle: Arc<Oracle>, expected: Option<
 
 fn trials() -> Result<Vec<Trial>, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("programs");
+    let target = workplace(env!("CARGO_TARGET_TMPDIR")).join("programs");
     let oracles: Vec<_> = programs::build_all(&root.join("programs"), &target)?
         .into_iter()
         .map(|case| Arc::new(Oracle { case, native: OnceLock::new() }))
@@ -117,11 +117,13 @@ fn trials() -> Result<Vec<Trial>, String> {
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    match trials() {
+    let status = match trials() {
         Ok(trials) => libtest_mimic::run(&arguments, trials).exit_code(),
         Err(why) => {
             eprintln!("{why}");
             ExitCode::FAILURE
         }
-    }
+    };
+    leave(env!("CARGO_TARGET_TMPDIR"));
+    status
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 use libtest_mimic::{Failed, Trial};
 use tests::lazaret;
 use tests::process::{self, Finished};
-use tests::scratch::Scratch;
+use tests::scratch::{Scratch, workplace};
 use tests::steady::steady;
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -204,7 +204,7 @@ fn marked(mark: &str) -> Vec<String> {
 }
 
 fn check(case: &Case) -> Result<(), Failed> {
-    let scratch = Scratch::new(Path::new(env!("CARGO_TARGET_TMPDIR")))?;
+    let scratch = Scratch::new(workplace(env!("CARGO_TARGET_TMPDIR")))?;
     prepare(scratch.path())?;
     let mark = scratch.path().as_os_str().to_owned();
     let finished = run(case, scratch.path(), &mark)?;

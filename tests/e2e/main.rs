@@ -11,7 +11,7 @@ use libtest_mimic::Arguments;
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    match scripts::trials() {
+    let status = match scripts::trials() {
         Ok(mut trials) => {
             trials.extend(command_line::trials());
             libtest_mimic::run(&arguments, trials).exit_code()
@@ -20,5 +20,7 @@ fn main() -> ExitCode {
             eprintln!("{why}");
             ExitCode::FAILURE
         }
-    }
+    };
+    tests::scratch::leave(env!("CARGO_TARGET_TMPDIR"));
+    status
 }

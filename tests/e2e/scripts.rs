@@ -11,7 +11,7 @@ use std::time::Duration;
 use libtest_mimic::{Completion, Failed, Trial};
 use serde::Deserialize;
 use tests::lazaret::{self, PLATFORMS};
-use tests::scratch::Scratch;
+use tests::scratch::{Scratch, workplace};
 use tests::steady::steady;
 use tests::{expectations, process};
 
@@ -70,7 +70,7 @@ fn first(answer: (String, Option<i32>, String)) -> (String, Option<i32>) {
 
 /// Runs the script in a fresh directory: its output, exit code, standard error.
 fn run(mut command: Command, script: &str) -> Result<(String, Option<i32>, String), String> {
-    let scratch = Scratch::new(Path::new(env!("CARGO_TARGET_TMPDIR")))
+    let scratch = Scratch::new(workplace(env!("CARGO_TARGET_TMPDIR")))
         .map_err(|error| format!("no scratch directory: {error}"))?;
     command
         .args(["-c", script])
