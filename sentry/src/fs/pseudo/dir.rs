@@ -29,6 +29,11 @@ pub trait Entries: Send + Sync + fmt::Debug + 'static {
     /// The entries whose key is `from` or more, in order of their keys.
     fn list(&self, from: u64) -> SysResult<Vec<Listed>>;
 
+    /// The directory's link count, where that changes; else its attributes say.
+    fn links(&self) -> Option<u32> {
+        None
+    }
+
     /// May the inode found before under this name be used again?
     fn is_current(&self, _name: &[u8], _inode: &Arc<dyn Inode>) -> bool {
         true
@@ -91,7 +96,9 @@ impl PseudoDir {
 
 impl Inode for PseudoDir {
     fn metadata(&self) -> SysResult<Metadata> {
-        Ok(self.attr.metadata())
+        let mut meta = self.attr.metadata();
+        meta.nlink = self.entries.links().unwrap_or(meta.nlink);
+        Ok(meta)
     }
 
     fn set_attr(&self, change: &SetAttr) -> SysResult<()> {

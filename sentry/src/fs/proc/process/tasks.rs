@@ -113,6 +113,11 @@ impl Entries for Threads {
             .collect())
     }
 
+    fn links(&self) -> Option<u32> {
+        let count = self.subject.task().map_or(0, |task| task.thread_group().thread_count());
+        Some(2 + u32::try_from(count).unwrap_or(0))
+    }
+
     fn is_current(&self, _name: &[u8], inode: &Arc<dyn Inode>) -> bool {
         is_current(inode)
     }
@@ -121,7 +126,5 @@ impl Entries for Threads {
 /// The inode of `task/`.
 pub(super) fn threads(subject: &Subject, net: &Arc<dyn Inode>, index: u32) -> Arc<dyn Inode> {
     let attr = subject.attr(super::Sort::File, index, FileType::Directory, 0o555);
-    let count = subject.task().map_or(0, |task| task.thread_group().thread_count());
-    let attr = attr.with_links(2 + u32::try_from(count).unwrap_or(0));
     PseudoDir::new(attr, Threads { subject: subject.clone(), net: net.clone() })
 }
