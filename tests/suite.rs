@@ -50,6 +50,8 @@ impl Oracle {
 }
 
 fn run(command: &mut Command, case: &Case) -> Outcome {
+    // A directory that exists inside as well, wherever the project lies.
+    command.current_dir(workplace(env!("CARGO_TARGET_TMPDIR")));
     match process::run(command.arg(&case.argument).stdin(Stdio::null()), LIMIT) {
         Err(error) => Outcome::Failed(format!("cannot run: {error}")),
         Ok(finished) => match finished.code() {
