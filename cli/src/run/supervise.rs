@@ -29,6 +29,8 @@ pub(crate) enum Outcome {
     TimeLimit,
     /// The sentry went without a word.
     Lost,
+    /// The file server went while the command ran.
+    GoferLost,
 }
 
 /// Signals that are for the command, as file descriptor.
@@ -64,6 +66,7 @@ pub(crate) fn until_exit(
             PollFd::new(&sandbox.control, PollFlags::IN),
             PollFd::new(signals, PollFlags::IN),
             PollFd::new(&sandbox.sentry, PollFlags::IN),
+            PollFd::new(&sandbox.gofer, PollFlags::IN),
         ];
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         if left.is_some_and(|left| left.is_zero()) {
@@ -73,7 +76,7 @@ pub(crate) fn until_exit(
         if poll(&mut fds, timeout.as_ref()).is_err() {
             continue;
         }
-        let [from_sentry, signal, gone] = fds.map(|fd| !fd.revents().is_empty());
+        let [from_sentry, signal, gone, no_files] = fds.map(|fd| !fd.revents().is_empty());
         if from_sentry {
             match control::receive(&sandbox.control, RecvFlags::DONTWAIT) {
                 Some(FromSentry::Stopped) => suspend(sandbox, terminal),
@@ -82,6 +85,8 @@ pub(crate) fn until_exit(
             }
         } else if gone {
             break Outcome::Lost;
+        } else if no_files {
+            break Outcome::GoferLost;
         }
         if signal {
             pass_signals(sandbox, signals, terminal);
@@ -141,6 +146,10 @@ pub(crate) fn report(outcome: Outcome) -> ExitCode {
         Outcome::Sentry(FromSentry::Failed { status, message }) => {
             eprintln!("lazaret: {message}");
             (status as u8).into()
+        }
+        Outcome::GoferLost => {
+            eprintln!("lazaret: the file server ended unexpectedly; the command was killed");
+            EXIT_FAILED.into()
         }
         Outcome::TimeLimit => {
             eprintln!("lazaret: the command was killed: out of time (--time-limit)");
