@@ -86,7 +86,7 @@ pub(crate) fn until_exit(
         } else if gone {
             break Outcome::Lost;
         } else if no_files {
-            break Outcome::GoferLost;
+            break last_words(sandbox).map_or(Outcome::GoferLost, Outcome::Sentry);
         }
         if signal {
             pass_signals(sandbox, signals, terminal);
@@ -94,6 +94,15 @@ pub(crate) fn until_exit(
     };
     end(sandbox);
     outcome
+}
+
+/// The file server also ends when a sandbox that is done closes its socket: then the sentry's last
+/// message is on its way.
+fn last_words(sandbox: &Sandbox) -> Option<FromSentry> {
+    const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 800_000_000 };
+    let mut control = [PollFd::new(&sandbox.control, PollFlags::IN)];
+    let _ = poll(&mut control, Some(&PATIENCE));
+    control::receive(&sandbox.control, RecvFlags::DONTWAIT)
 }
 
 fn pass_signals(sandbox: &Sandbox, signals: &SignalFd, terminal: Option<&Terminal>) {
