@@ -13,8 +13,8 @@ use platform::{Platform, memory::MemoryFile};
 use ranked_sync::{Condvar, Mutex};
 
 use super::{
-    CurrentTask, ExitStatus, FutexTable, sysv::sem::Semaphores, task_set::TaskSet, tty::TtyTable,
-    uts::Uts,
+    CurrentTask, ExitStatus, FutexTable, sysv::sem::Semaphores, task::HostThreads,
+    task_set::TaskSet, tty::TtyTable, uts::Uts,
 };
 use crate::{
     SysResult,
@@ -59,6 +59,8 @@ pub struct Kernel {
     pub network: Network,
     /// System V semaphores.
     pub semaphores: Semaphores,
+    /// What serves tasks.
+    pub(super) host_threads: HostThreads,
 }
 
 impl Kernel {
@@ -82,6 +84,7 @@ impl Kernel {
             unix: UnixNamespace::default(),
             network: Network::default(),
             semaphores: Semaphores::default(),
+            host_threads: HostThreads::default(),
         })
     }
 

@@ -4,6 +4,7 @@ mod accounting;
 mod clone;
 mod exec;
 mod exit;
+mod host_threads;
 mod run;
 mod signal_delivery;
 mod signal_frame;
@@ -29,6 +30,7 @@ use crate::{lock_order, mm::MemoryManager, time::Monotonic, vfs::FdTable};
 pub use accounting::CpuTimes;
 pub use clone::CloneRequest;
 pub(super) use clone::VforkDone;
+pub(super) use host_threads::HostThreads;
 pub(super) use run::{Start, spawn};
 pub use waker::TaskWaker;
 

@@ -35,17 +35,22 @@ pub(in crate::kernel) struct TaskClock {
     entered: AtomicU64,
     /// The host thread, 0 before and after.
     host_tid: AtomicI32,
-    /// System time of a host thread that has ended.
+    /// What the host thread had used before, for other tasks.
+    before_ns: AtomicU64,
+    /// System time of a task that has ended.
     final_system_ns: AtomicU64,
 }
 
 impl Task {
     pub(in crate::kernel) fn clock_start(&self) {
-        self.clock.host_tid.store(platform::host::host_tid(), Ordering::Relaxed);
+        self.clock.before_ns.store(platform::host::clock_thread_cpu_ns(), Ordering::Relaxed);
+        self.clock.host_tid.store(platform::host::host_tid(), Ordering::Release);
     }
 
     pub(in crate::kernel) fn clock_end(&self) {
-        self.clock.final_system_ns.store(platform::host::clock_thread_cpu_ns(), Ordering::Relaxed);
+        let used = platform::host::clock_thread_cpu_ns()
+            .saturating_sub(self.clock.before_ns.load(Ordering::Relaxed));
+        self.clock.final_system_ns.store(used, Ordering::Relaxed);
         self.clock.host_tid.store(0, Ordering::Release);
     }
 
@@ -83,7 +88,8 @@ impl Task {
         }
         let system_ns = match self.clock.host_tid.load(Ordering::Acquire) {
             0 => None,
-            tid => platform::host::thread_cpu_ns(tid),
+            tid => platform::host::thread_cpu_ns(tid)
+                .map(|ns| ns.saturating_sub(self.clock.before_ns.load(Ordering::Relaxed))),
         };
         let system_ns =
             system_ns.unwrap_or_else(|| self.clock.final_system_ns.load(Ordering::Relaxed));

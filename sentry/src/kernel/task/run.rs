@@ -19,9 +19,6 @@ use crate::{
     syscalls::{Outcome, table},
 };
 
-/// Host stack of a task's thread: handlers are shallow, and there may be thousands.
-const STACK_BYTES: usize = if cfg!(debug_assertions) { 2 << 20 } else { 256 << 10 };
-
 /// What a new task starts with.
 pub(in crate::kernel) struct Start {
     pub(in crate::kernel) task: Arc<Task>,
@@ -50,22 +47,15 @@ pub(in crate::kernel) enum Next {
     Exit,
 }
 
-/// Starts the host thread of a task. `EAGAIN` when the host has no thread for it.
+/// Starts the task on a host thread. `EAGAIN` when the host has no thread for it.
 pub(in crate::kernel) fn spawn(start: Start) -> Result<(), Errno> {
     let kernel = start.task.kernel().clone();
     kernel.tasks.note_thread_started();
-    std::thread::Builder::new()
-        .stack_size(STACK_BYTES)
-        .spawn(move || serve(start))
-        .map(drop)
-        .map_err(|_| {
-            kernel.tasks.note_thread_ended();
-            Errno::EAGAIN
-        })
+    kernel.host_threads.serve(start).inspect_err(|_| kernel.tasks.note_thread_ended())
 }
 
-/// The whole life of a host thread.
-fn serve(start: Start) {
+/// The whole life of a task, on its host thread.
+pub(super) fn serve(start: Start) {
     let Start { task, registers, xstate, prepare } = start;
     set_served(Some(task.clone()));
     task.clock_start();
