@@ -74,8 +74,8 @@ fn serve(control: &Arc<OwnedFd>) -> Result<FromSentry> {
     // platform has to read of /proc it finds remembered.
     platform::host::remember_own_maps();
     let rung = jail::enter();
-    let platform = platform::create(kind, memory.clone()).context("cannot use this platform")?;
-    tracing::debug!(platform = platform.name(), jail = ?rung, "set up");
+    tracing::debug!(jail = ?rung, "set up");
+    let platform = platform::start(kind, memory.clone()).context("cannot use this platform")?;
     let strace = config.strace.as_ref().map(|to| match to {
         boot::Strace::File => line_sink(strace),
         boot::Strace::Stderr => stdio[2].try_clone().map_or_else(|_| line_sink(strace), line_sink),

@@ -21,6 +21,7 @@ pub mod memory;
 mod probe;
 mod ptrace;
 mod regs;
+mod starting;
 mod stub;
 mod systrap;
 mod trap;
@@ -33,6 +34,7 @@ use linux_abi::Errno;
 
 pub use probe::{HostFacts, probe};
 pub use regs::{Registers, XState};
+pub use starting::{Starting, start};
 pub use trap::{AccessKind, ExceptionInfo, Trap};
 
 use memory::{FileRange, MemoryFile};
@@ -96,8 +98,20 @@ pub trait Platform: Send + Sync + fmt::Debug {
     /// Guest addresses lie in `start..end`, page aligned.
     fn user_range(&self) -> std::ops::Range<u64>;
 
+    /// Waits until it can be used, where it is still being made.
+    ///
+    /// # Errors
+    /// Why it cannot be used at all.
+    fn wait_ready(&self) -> Result<(), PlatformError> {
+        Ok(())
+    }
+
     /// An empty address space.
     fn new_address_space(&self) -> Result<Arc<dyn AddressSpace>, PlatformError>;
+
+    /// Takes an address space that a process has left, to give it to another one, if it is fit for that
+    /// and the caller was its last user.
+    fn recycle(&self, _space: Arc<dyn AddressSpace>) {}
 
     /// The bytes of the vDSO image for this platform, and what to write into it.
     /// The loader maps it into each guest process.
@@ -124,6 +138,17 @@ pub trait AddressSpace: Any + Send + Sync + fmt::Debug {
     /// Drops all mappings: for `execve`, so that the address space (and its host
     /// process) is used again. No context but the caller's may be in it.
     fn clear(&self) -> Result<(), PlatformError>;
+
+    /// Makes it as good as new, with nothing of its last process left. False when it cannot be. It has no
+    /// context.
+    fn renew(&self) -> Result<bool, PlatformError> {
+        Ok(false)
+    }
+
+    /// False when the host has ended it.
+    fn is_alive(&self) -> bool {
+        true
+    }
 
     /// Makes a context for a new guest thread in this address space. To be called
     /// by the host thread that will run it (ptrace and kvm need that).
@@ -193,16 +218,24 @@ pub fn create(
     kind: PlatformKind,
     memory: Arc<MemoryFile>,
 ) -> Result<Arc<dyn Platform>, PlatformError> {
+    create_tried(kind, memory).map(|(platform, _)| platform)
+}
+
+/// The same, with the address space in which it was tried, if it was.
+fn create_tried(
+    kind: PlatformKind,
+    memory: Arc<MemoryFile>,
+) -> Result<(Arc<dyn Platform>, Option<Arc<dyn AddressSpace>>), PlatformError> {
     // Before any thread is held to a processor.
     host::cpu_count();
     match kind {
-        PlatformKind::Systrap => Ok(Arc::new(systrap::Systrap::new(memory)?)),
-        PlatformKind::Ptrace => Ok(Arc::new(ptrace::Ptrace::new(memory)?)),
+        PlatformKind::Systrap => Ok((Arc::new(systrap::Systrap::new(memory)?), None)),
+        PlatformKind::Ptrace => Ok((Arc::new(ptrace::Ptrace::new(memory)?), None)),
         PlatformKind::Auto => match working_systrap(memory.clone()) {
-            Ok(systrap) => Ok(systrap),
+            Ok((systrap, space)) => Ok((systrap, Some(space))),
             Err(error) => {
                 tracing::warn!("using ptrace, as systrap does not work on this host: {error}");
-                Ok(Arc::new(ptrace::Ptrace::new(memory)?))
+                Ok((Arc::new(ptrace::Ptrace::new(memory)?), None))
             }
         },
     }
@@ -210,8 +243,11 @@ pub fn create(
 
 /// Systrap, if it can run a guest thread here: a filter round the sandbox may forbid what the
 /// kernel offers.
-fn working_systrap(memory: Arc<MemoryFile>) -> Result<Arc<dyn Platform>, PlatformError> {
+fn working_systrap(
+    memory: Arc<MemoryFile>,
+) -> Result<(Arc<dyn Platform>, Arc<dyn AddressSpace>), PlatformError> {
     let systrap: Arc<dyn Platform> = Arc::new(systrap::Systrap::new(memory)?);
-    drop(systrap.new_address_space()?.new_context()?);
-    Ok(systrap)
+    let space = systrap.new_address_space()?;
+    drop(space.clone().new_context()?);
+    Ok((systrap, space))
 }

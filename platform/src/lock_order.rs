@@ -3,6 +3,8 @@
 
 ranked_sync::lock_order! {
     base 1000;
+    /// Address spaces that wait for another process.
+    SpacePool,
     /// Guest threads of an address space without a context.
     IdleThreads,
     /// An address space's list of changes, while the stub carries them out.

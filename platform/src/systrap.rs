@@ -33,7 +33,7 @@ use crate::{
 };
 
 /// The lowest guest address: what `vm.mmap_min_addr` allows everywhere.
-const USER_START: u64 = 0x1_0000;
+pub(crate) const USER_START: u64 = 0x1_0000;
 
 /// See the module.
 #[derive(Debug)]

@@ -49,6 +49,7 @@ on_all_platforms! {
     a_killed_stub_is_an_error,
     stub_code_does_nothing_for_a_guest,
     clear_leaves_nothing,
+    a_renewed_space_keeps_nothing,
     a_context_can_move,
     single_steps,
     new_contexts_start_clean,
@@ -453,6 +454,38 @@ fn stub_code_does_nothing_for_a_guest(host: &Host) {
     let mut context = guest.context(0);
     context.registers().unwrap().rax = 0x4c5a_0000;
     assert_eq!(next_syscall(&mut *context).0, 0x4c5a_0000);
+}
+
+fn a_renewed_space_keeps_nothing(host: &Host) {
+    // mov rax, [rdi]; then LOOP
+    const READ: &[u8] = &[0x48, 0x8b, 0x07, 0x0f, 0x05, 0xeb, 0xfc];
+    let guest = host.guest(READ);
+    let mut context = guest.context(3);
+    context.registers().unwrap().rbx = 7;
+    next_syscall(&mut *context);
+    drop(context);
+    if !guest.space.renew().unwrap() {
+        return;
+    }
+    assert!(guest.space.is_alive());
+    let slot = guest.space.clone().new_context().unwrap();
+    drop(slot);
+    let code = host.memory.allocate(PAGE, None).unwrap();
+    host.memory.slice(code).copy_from(READ);
+    let (prot, backing) = (Prot::READ | Prot::EXEC, Backing::Memory(code));
+    guest
+        .space
+        .apply(&[MapOp::Map { addr: CODE, len: PAGE, prot, backing, populate: false }])
+        .unwrap();
+    let mut context = guest.context(0);
+    assert_eq!(context.registers().unwrap().rbx, 0);
+    context.registers().unwrap().rdi = DATA;
+    assert!(matches!(next(&mut *context), Trap::Fault { addr: DATA, .. }));
+    // One that has a second thread is not used again.
+    let mut second = guest.context(3);
+    next_syscall(&mut *second);
+    drop((context, second));
+    assert!(!guest.space.renew().unwrap());
 }
 
 fn clear_leaves_nothing(host: &Host) {

@@ -10,7 +10,7 @@ use std::{os::fd::OwnedFd, sync::Arc};
 
 use gofer_wire::GoferClient;
 use linux_abi::{Errno, Signal, process::Rlimit};
-use platform::{Platform, memory::MemoryFile};
+use platform::{Platform, PlatformError, memory::MemoryFile};
 
 pub use config::{Bytes, Config, MountSpec, OverlayMode, RootSpec, Strace, Terminal};
 pub use message::{FromSentry, ToSentry};
@@ -49,6 +49,8 @@ pub struct Running {
 pub enum BootError {
     #[error("the file server {0}")]
     Gofer(String),
+    #[error("cannot use this platform: {0}")]
+    Platform(#[from] PlatformError),
     #[error("cannot mount {at}: {errno}")]
     Mount { at: String, errno: Errno },
     #[error(
@@ -110,6 +112,7 @@ impl Sandbox {
             limits: rlimits(&config.rlimits),
             tty: streams.controlling,
         };
+        kernel.platform().wait_ready()?;
         kernel
             .spawn_init(init)
             .map_err(|error| BootError::Command { name: command, errno: error.errno() })?;

@@ -149,6 +149,15 @@ impl Control {
         free.processes.given_back.extend(pages.map(|pages| pages.0));
     }
 
+    /// Makes the bytes of a slot zero. What is used for each frame stays present.
+    pub(crate) fn wipe(&self, slot: Slot) {
+        const FRAMES: u64 = 12 << 10;
+        let (start, end) = (slot.offset(), slot.offset() + SLOT_SIZE);
+        self.fill_zero(start, SLOT_HEADER);
+        self.punch(start + SLOT_HEADER, SLOT_SIZE - SLOT_HEADER - FRAMES);
+        self.fill_zero(end - FRAMES, FRAMES);
+    }
+
     fn punch(&self, offset: u64, len: u64) {
         let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         if rustix::fs::fallocate(&self.file, flags, offset, len).is_err() {
@@ -242,5 +251,9 @@ mod tests {
         control.give_back(None, &[slot]);
         assert_eq!(control.take_slot(), Some(slot));
         assert_eq!(control.read_u64(slot.offset() + 8192), 0);
+        let places = [0, 4088, 4096, 20480, 20472, SLOT_SIZE - 8].map(|at| slot.offset() + at);
+        places.iter().for_each(|&at| control.write_u64(at, 7));
+        control.wipe(slot);
+        places.iter().for_each(|&at| assert_eq!(control.read_u64(at), 0, "{at:x}"));
     }
 }

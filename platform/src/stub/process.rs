@@ -270,6 +270,16 @@ impl StubProcess {
         Ok(())
     }
 
+    /// True when it never had more than one guest thread, nor asked for another.
+    pub(crate) fn is_single(&self) -> bool {
+        self.births.lock().asked == 1
+    }
+
+    /// Forgets what a guest left in the slot of a thread that is in no handler.
+    pub(crate) fn wipe(&self, slot: Slot) {
+        self.control.wipe(slot);
+    }
+
     /// Claims the mapper's listener; its first call comes with it.
     pub(crate) fn mapper(&self) -> Result<(Listener, Notification), PlatformError> {
         let word = self.wait_for_word(self.first.offset() + S_MAPPER, 0)?;

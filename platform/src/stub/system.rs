@@ -4,7 +4,11 @@
 
 use std::{
     os::fd::{FromRawFd, OwnedFd},
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
     thread::JoinHandle,
 };
 
@@ -25,7 +29,7 @@ use crate::{
     lock_order::{SparePool, ZygoteChannel},
 };
 
-/// How many stub processes are kept ready.
+/// How many stub processes are kept ready once a guest has made a second process; many never do.
 const SPARES: usize = 2;
 
 /// See the module. One per sandbox; stub processes die with it.
@@ -44,6 +48,8 @@ struct Nursery {
     reaper: Arc<Reaper>,
     zygote: Mutex<ZygoteChannel, Option<Zygote>>,
     spares: Mutex<SparePool, Vec<StubProcess>>,
+    /// Processes given out.
+    given_out: AtomicUsize,
 }
 
 impl Nursery {
@@ -75,7 +81,7 @@ impl Nursery {
     }
 
     fn replenish(&self) {
-        while self.spares.lock().len() < SPARES {
+        while self.given_out.load(Ordering::Relaxed) > 1 && self.spares.lock().len() < SPARES {
             match self.spawn() {
                 Ok(process) => self.spares.lock().push(process),
                 // Whoever needs one will see the error.
@@ -103,6 +109,7 @@ impl StubSystem {
             reaper,
             zygote: Mutex::new(None),
             spares: Mutex::default(),
+            given_out: AtomicUsize::new(0),
         });
         let (ready, started) = mpsc::channel();
         let theirs = nursery.clone();
@@ -112,7 +119,6 @@ impl StubSystem {
             let result = zygote.map(|zygote| *theirs.zygote.lock() = Some(zygote));
             let go_on = result.is_ok();
             if ready.send(result.map(|()| vdso)).is_ok() && go_on {
-                theirs.replenish();
                 theirs.reaper.run(&control, || theirs.replenish());
             }
             // Its end is that of all stub processes.
@@ -131,13 +137,14 @@ impl StubSystem {
     /// A new stub process, with one guest thread about to be born.
     pub(crate) fn new_process(&self) -> Result<StubProcess, PlatformError> {
         let spare = self.nursery.spares.lock().pop();
-        match spare.filter(|process| !process.has_ended()) {
-            Some(process) => {
-                self.nursery.reaper.wake();
-                Ok(process)
-            }
-            None => self.nursery.spawn(),
+        let process = match spare.filter(|process| !process.has_ended()) {
+            Some(process) => process,
+            None => self.nursery.spawn()?,
+        };
+        if self.nursery.given_out.fetch_add(1, Ordering::Relaxed) > 0 {
+            self.nursery.reaper.wake();
         }
+        Ok(process)
     }
 
     /// A handle for a context which is to be kicked.

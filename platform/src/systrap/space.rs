@@ -8,7 +8,11 @@ use std::{
 use linux_abi::Errno;
 use ranked_sync::Mutex;
 
-use super::{context::SystrapContext, extended, thread::GuestThread};
+use super::{
+    context::SystrapContext,
+    extended,
+    thread::{GuestThread, State},
+};
 use crate::{
     AddressSpace, Context, MapOp, PlatformError,
     extended::ExtendedFormat,
@@ -81,7 +85,7 @@ impl SystrapSpace {
         if let Some(format) = self.format.get() {
             return Ok(format);
         }
-        let super::thread::State::Stop(stop) = thread.state else {
+        let State::Stop(stop) = thread.state else {
             return Err(self.process.corrupted("no frame to learn from"));
         };
         let format =
@@ -156,6 +160,24 @@ impl AddressSpace for SystrapSpace {
 
     fn clear(&self) -> Result<(), PlatformError> {
         self.run(&[command::CLEAR])
+    }
+
+    fn renew(&self) -> Result<bool, PlatformError> {
+        // With one thread there is nobody who could have kept something but that one, and it waits in a
+        // system call: its registers are set anew before it runs on.
+        let slot = match self.idle.lock().as_slice() {
+            [thread] if self.process.is_single() && matches!(thread.state, State::Call(_)) => {
+                thread.slot
+            }
+            _ => return Ok(false),
+        };
+        self.clear()?;
+        self.process.wipe(slot);
+        Ok(true)
+    }
+
+    fn is_alive(&self) -> bool {
+        !self.process.has_ended()
     }
 
     fn new_context(self: Arc<Self>) -> Result<Box<dyn Context>, PlatformError> {

@@ -51,8 +51,10 @@ impl CurrentTask {
         drop((mm, fs));
         drop(fds);
         self.seccomp = None;
+        let space = self.mm.space().clone();
         // Dropping the context may end the stub: before the parent hears that the child is gone.
         drop(self);
+        task.kernel().platform().recycle(space);
         task.clock_end();
         task.leave(status);
     }
