@@ -81,7 +81,7 @@ struct Placed {
 }
 
 impl Prepared {
-    /// Builds the image in `space`, which is empty. On failure the process has no image any more and must die.
+    /// Builds the image in `space`, in place of what is there. On failure the process has no image any more and must die.
     /// `limits` are the process's; `randomize` is false under ADDR_NO_RANDOMIZE (personality(2)).
     pub fn load(
         self,

@@ -19,6 +19,13 @@ impl Batch {
 
     /// Maps a page range where it is.
     pub(super) fn map(&mut self, range: Range<u64>, pma: &Pma, populate: bool) {
+        // A mapping takes the place of what is there.
+        while let Some(MapOp::Unmap { addr, len }) = self.ops.last()
+            && range.start <= *addr
+            && addr.saturating_add(*len) <= range.end
+        {
+            self.ops.pop();
+        }
         let len = range.end.saturating_sub(range.start);
         let (prot, backing) = (pma.host_prot(), pma.backing(len));
         if let Some(MapOp::Map { addr, len: last_len, prot: last_prot, backing: last, populate: p }) =

@@ -15,15 +15,20 @@ use platform::{
     memory::{FileRange, MemoryFile},
 };
 use ranked_sync::{RwLock, RwLockWriteGuard};
+use smallvec::SmallVec;
 
 use super::{
     batch::Batch,
     hot_pages::HotPages,
     pins::Pins,
+    range_map::RangeValue,
     state::{ImageInfo, MmState},
     vma::Vma,
 };
 use crate::lock_order;
+
+/// Where there is more memory at one place of a new image, faults map it.
+const POPULATE_MAX: u64 = 1 << 20;
 
 /// What of a process's limits concerns its memory (getrlimit(2)), in bytes; kept here because faults and
 /// other tasks' accesses need them too. `u64::MAX`: no limit.
@@ -196,13 +201,42 @@ impl MemoryManager {
         self.state.read().image.clone()
     }
 
-    /// From now on changes go to the host at once; those gathered while the image was built go now.
+    /// From now on changes go to the host at once; those gathered while the image was built go now, in place of
+    /// whatever an earlier program left in the address space.
+    ///
+    /// Memory that is there already is mapped page by page, too: it was filled because the program will use it.
     pub(crate) fn finish_building(&self) -> Result<(), Errno> {
         let mut state = self.write_state();
         state.is_building = false;
         let mut batch = Batch::default();
+        batch.unmap(self.user_range.clone());
         for (range, pma) in state.pmas.iter() {
-            batch.map(range, pma, false);
+            let Some(memory) = pma.memory(range.end - range.start) else {
+                batch.map(range, pma, false);
+                continue;
+            };
+            let mut at = range.start;
+            let mut parts: SmallVec<[FileRange; 4]> = SmallVec::new();
+            if memory.len() <= POPULATE_MAX {
+                self.memory.data_ranges(memory, &mut |data| parts.push(data));
+            }
+            for data in parts {
+                let start = range.start + (data.start - memory.start);
+                let end = range.start + (data.end - memory.start);
+                for (part, populate) in [(at..start, false), (start..end, true)] {
+                    if !part.is_empty() {
+                        let mut piece = pma.clone();
+                        piece.advance(part.start - range.start);
+                        batch.map(part, &piece, populate);
+                    }
+                }
+                at = end;
+            }
+            if at < range.end {
+                let mut piece = pma.clone();
+                piece.advance(at - range.start);
+                batch.map(at..range.end, &piece, false);
+            }
         }
         self.commit(&state, &batch, &[])
     }

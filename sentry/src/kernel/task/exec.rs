@@ -216,9 +216,8 @@ impl CurrentTask {
         drop(shared);
         let alone = Arc::strong_count(&self.mm) == 1;
         let space = if alone {
-            let space = self.mm.space().clone();
-            space.clear()?;
-            space
+            // The new mappings take the place of the old ones, all at once.
+            self.mm.space().clone()
         } else {
             let space = self.kernel().platform().new_address_space()?;
             self.context.move_to(space.clone())?;
