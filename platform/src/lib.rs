@@ -221,18 +221,17 @@ pub fn create(
     create_tried(kind, memory).map(|(platform, _)| platform)
 }
 
-/// The same, with the address space in which it was tried, if it was.
-fn create_tried(
-    kind: PlatformKind,
-    memory: Arc<MemoryFile>,
-) -> Result<(Arc<dyn Platform>, Option<Arc<dyn AddressSpace>>), PlatformError> {
+/// A platform, and the address space in which it was tried, if it was.
+type Tried = (Arc<dyn Platform>, Option<Arc<dyn AddressSpace>>);
+
+fn create_tried(kind: PlatformKind, memory: Arc<MemoryFile>) -> Result<Tried, PlatformError> {
     // Before any thread is held to a processor.
     host::cpu_count();
     match kind {
         PlatformKind::Systrap => Ok((Arc::new(systrap::Systrap::new(memory)?), None)),
         PlatformKind::Ptrace => Ok((Arc::new(ptrace::Ptrace::new(memory)?), None)),
         PlatformKind::Auto => match working_systrap(memory.clone()) {
-            Ok((systrap, space)) => Ok((systrap, Some(space))),
+            Ok(tried) => Ok(tried),
             Err(error) => {
                 tracing::warn!("using ptrace, as systrap does not work on this host: {error}");
                 Ok((Arc::new(ptrace::Ptrace::new(memory)?), None))
@@ -243,11 +242,9 @@ fn create_tried(
 
 /// Systrap, if it can run a guest thread here: a filter round the sandbox may forbid what the
 /// kernel offers.
-fn working_systrap(
-    memory: Arc<MemoryFile>,
-) -> Result<(Arc<dyn Platform>, Arc<dyn AddressSpace>), PlatformError> {
+fn working_systrap(memory: Arc<MemoryFile>) -> Result<Tried, PlatformError> {
     let systrap: Arc<dyn Platform> = Arc::new(systrap::Systrap::new(memory)?);
     let space = systrap.new_address_space()?;
     drop(space.clone().new_context()?);
-    Ok((systrap, space))
+    Ok((systrap, Some(space)))
 }
