@@ -21,6 +21,7 @@ use super::{
     batch::Batch,
     hot_pages::HotPages,
     pins::Pins,
+    pma::Owner,
     range_map::RangeValue,
     state::{ImageInfo, MmState},
     vma::Vma,
@@ -151,14 +152,13 @@ impl MemoryManager {
         Writing { guard: self.state.write_nested(), removed: Vec::new() }
     }
 
-    /// A copy-on-write copy in `space`, for fork(2). `alone`: the caller is the only thread, so that pages do not
-    /// change while they are copied.
+    /// A copy-on-write copy in `space`, for fork(2), whose host mappings [`Self::finish_fork`] makes. `alone`: the
+    /// caller is the only thread, so that pages do not change while they are copied.
     pub fn fork(&self, space: Arc<dyn AddressSpace>, alone: bool) -> Result<Arc<Self>, Errno> {
         let hot = if alone { self.hot.sorted() } else { Vec::new() };
         let mut state = self.write_state();
         let mut own = Batch::default();
-        let mut theirs = Batch::default();
-        let child = state.fork(&self.memory, &hot, &mut own, &mut theirs)?;
+        let child = state.fork(&self.memory, &hot, &mut own)?;
         let child = Self::with_state(
             space,
             self.memory.clone(),
@@ -170,12 +170,27 @@ impl MemoryManager {
         // The parent's pages become read-only before the child can see any.
         self.commit(&state, &own, &[])?;
         let child_state = child.write_nested();
-        child.commit(&child_state, &theirs, &[])?;
         for (_, vma) in child_state.vmas.iter() {
             child.register(vma);
         }
         drop(child_state);
         Ok(child)
+    }
+
+    /// Tells the host of all mappings of a child of fork. By its own thread, while the parent runs on; pages that
+    /// fork copied because they will be written come with it.
+    pub(crate) fn finish_fork(&self) -> Result<(), Errno> {
+        let hot = self.hot.sorted();
+        let mut state = self.write_state();
+        state.is_building = false;
+        let mut batch = Batch::default();
+        for (range, pma) in state.pmas.iter() {
+            let copied = pma.owner == Owner::Own
+                && !pma.copies_on_write()
+                && hot.binary_search(&range.start).is_ok();
+            batch.map(range, pma, copied);
+        }
+        self.commit(&state, &batch, &[])
     }
 
     /// Top-down placement starts below `base`.

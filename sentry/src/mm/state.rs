@@ -217,15 +217,15 @@ impl MmState {
     }
 
     /// The state of a child after fork(2): private pages become copy-on-write on both sides, but for those in `hot`,
-    /// in order, which are copied.
+    /// in order, which are copied. `own`: what the host is to be told of the parent's; of the child's it is told later.
     pub(super) fn fork(
         &mut self,
         memory: &MemoryFile,
         hot: &[u64],
         own: &mut Batch,
-        theirs: &mut Batch,
     ) -> Result<Self, Errno> {
         let mut child = Self::new(self.mmap_base);
+        child.is_building = true;
         child.image = self.image.clone();
         let vmas: Vec<_> = self.vmas.iter().map(|(range, vma)| (range, vma.clone())).collect();
         for (range, mut vma) in vmas {
@@ -237,7 +237,7 @@ impl MmState {
             let wipe = vma.flags.contains(VmaFlags::WIPEONFORK);
             child.insert_vma(range.clone(), vma);
             if wipe {
-                child.fill_anonymous(memory, range, theirs, false)?;
+                child.fill_anonymous(memory, range, &mut Batch::default(), false)?;
                 continue;
             }
             let parts: Vec<_> = self.pmas.clipped(range).collect();
@@ -249,14 +249,13 @@ impl MmState {
                         let mut hot_pma = pma.clone();
                         hot_pma.advance(page - part.start);
                         let Ok(copy) = copy_pages(memory, &hot_pma.place, PAGE_SIZE) else { break };
-                        self.fork_pages(&mut child, memory, &part, at..page, &pma, (own, theirs));
+                        self.fork_pages(&mut child, memory, &part, at..page, &pma, own);
                         hot_pma.place = Place::own(copy);
-                        theirs.map(page..page + PAGE_SIZE, &hot_pma, false);
                         child.pmas.insert(page..page + PAGE_SIZE, hot_pma);
                         at = page + PAGE_SIZE;
                     }
                 }
-                self.fork_pages(&mut child, memory, &part, at..part.end, &pma, (own, theirs));
+                self.fork_pages(&mut child, memory, &part, at..part.end, &pma, own);
             }
         }
         Ok(child)
@@ -270,7 +269,7 @@ impl MmState {
         whole: &Range<u64>,
         part: Range<u64>,
         pma: &Pma,
-        (own, theirs): (&mut Batch, &mut Batch),
+        own: &mut Batch,
     ) {
         if part.is_empty() {
             return;
@@ -292,7 +291,6 @@ impl MmState {
         if let Some(place) = pma.memory(part.end - part.start) {
             memory.retain(place);
         }
-        theirs.map(part.clone(), &pma, false);
         child.pmas.insert(part, pma);
     }
 }

@@ -127,13 +127,20 @@ fn one_mmap_is_one_host_call_and_neighbours_merge() {
     assert_eq!(s.mm.copy_out_partial(UserAddr(b + PAGE - 2), b"abcd"), Ok(2));
 }
 
+fn fork(mm: &MemoryManager, space: &Arc<PretendSpace>) -> Arc<MemoryManager> {
+    let child = mm.fork(space.clone(), true).unwrap();
+    assert!(space.pages.lock().is_empty());
+    child.finish_fork().unwrap();
+    child
+}
+
 #[test]
 fn fork_copies_on_write_both_ways() {
     let s = setup();
     let at = s.map(0, 40, RW);
     s.mm.copy_out(UserAddr(at), b"parent").unwrap();
     let space = Arc::new(PretendSpace::default());
-    let child = s.mm.fork(space.clone(), true).unwrap();
+    let child = fork(&s.mm, &space);
     check(&s.mm, &s.space);
     check(&child, &space);
     assert!(space.pages.lock().values().all(|(prot, _)| !prot.contains(Prot::WRITE)));
@@ -162,7 +169,7 @@ fn shared_memory_is_shared_by_fork() {
     request.flags = VmaFlags::SHARED;
     let at = s.mm.map(request).unwrap();
     let space = Arc::new(PretendSpace::default());
-    let child = s.mm.fork(space.clone(), true).unwrap();
+    let child = fork(&s.mm, &space);
     child.copy_out(UserAddr(at), b"x").unwrap();
     let mut byte = [0];
     s.mm.copy_in(UserAddr(at), &mut byte).unwrap();
@@ -308,7 +315,7 @@ fn random_changes_keep_the_host_in_step() {
             4 => drop(s.mm.copy_out_partial(UserAddr(at), &[1; 6000])),
             _ => {
                 let space = Arc::new(PretendSpace::default());
-                children.push((s.mm.fork(space.clone(), true).unwrap(), space));
+                children.push((fork(&s.mm, &space), space));
                 if children.len() > 3 {
                     children.remove(next(4) as usize);
                 }
@@ -426,7 +433,7 @@ fn random_changes_keep_the_contents() {
             }
             _ => {
                 let space = Arc::new(PretendSpace::default());
-                let child = (mm.fork(space.clone(), true).unwrap(), space, model.clone());
+                let child = (fork(mm, &space), space, model.clone());
                 spaces.push(child);
                 if spaces.len() > 4 {
                     spaces.remove(1 + next(3) as usize);

@@ -324,6 +324,7 @@ impl CurrentTask {
         // A child in the same memory must not run its handlers on the parent's alternate stack.
         let keeps_stack = !request.has(VM) || request.has(VFORK);
         let alt_stack = keeps_stack.then_some(self.alt_stack);
+        let own_memory = !request.has(VM);
         Box::new(move |task| {
             task.vfork_done = vfork;
             if let Some(stack) = alt_stack {
@@ -335,6 +336,11 @@ impl CurrentTask {
             if request.has(CHILD_SETTID) {
                 let tid = task.tid();
                 let _ = task.mm.write_obj(UserRef::<i32>::new(request.child_tid), &tid);
+            }
+            if own_memory && let Err(errno) = task.mm.finish_fork() {
+                // Too late for the parent to hear of it.
+                tracing::warn!(pid = task.pid(), %errno, "a new process has no memory; killed");
+                task.thread_group().kill();
             }
             task.refresh_slow_entry();
         })
