@@ -23,7 +23,7 @@ pub(crate) fn handle(
     let tree = |place: &gofer_wire::Place<'_>| server.tree(place.tree);
     match request {
         Request::Hello { version } => reply.put(&server.hello(*version)?),
-        Request::OpenChannel => reply.donate(server.open_channel()?),
+        Request::OpenChannel { processor } => reply.donate(server.open_channel(*processor)?),
         Request::Walk(request) => walk::walk(tree(&request.base)?, request, reply)?,
         Request::GetAttr(place) => reply.put(&tree(place)?.attr(place.path)?),
         Request::Open(place, how) => {

@@ -12,7 +12,10 @@ use std::{
 
 use gofer_wire::{MAX_TREES, TreeId, TreeInfo, VERSION, reply::HelloReply, transport::socket_pair};
 use linux_abi::Errno;
-use rustix::fs::Mode;
+use rustix::{
+    fs::Mode,
+    thread::{CpuSet, sched_setaffinity},
+};
 
 use crate::{
     attr::{self, errno},
@@ -79,11 +82,11 @@ impl Server {
         Ok(HelloReply { version: VERSION, max_channels: self.max_channels, trees })
     }
 
-    /// Serves another socket, on a thread of its own; the client's end of it.
+    /// Serves another socket, on a thread of its own that stays on `processor`; the client's end of it.
     ///
     /// # Errors
     /// `EUSERS` when there are as many as may be; those of socketpair(2) and thread creation.
-    pub(crate) fn open_channel(&self) -> Result<OwnedFd, Errno> {
+    pub(crate) fn open_channel(&self, processor: Option<u32>) -> Result<OwnedFd, Errno> {
         let this = self.this.upgrade().ok_or(Errno::EIO)?;
         let max = self.max_channels;
         let add = |now: u32| (now < max).then(|| now.saturating_add(1));
@@ -94,9 +97,23 @@ impl Server {
         thread::Builder::new()
             .name("channel".into())
             .stack_size(STACK_SIZE)
-            .spawn(move || connection::serve(&count.0, &ours))
+            .spawn(move || {
+                stay_on(processor);
+                connection::serve(&count.0, &ours);
+            })
             .map_err(|error| attr::io_errno(&error))?;
         Ok(theirs)
+    }
+}
+
+/// Keeps this thread on a processor, if it may be there.
+fn stay_on(processor: Option<u32>) {
+    let Some(processor) = processor.and_then(|number| usize::try_from(number).ok()) else { return };
+    if processor < CpuSet::MAX_CPU {
+        let mut set = CpuSet::new();
+        set.set(processor);
+        // Only a matter of speed.
+        let _ = sched_setaffinity(None, &set);
     }
 }
 

@@ -172,7 +172,7 @@ fn channels_are_bounded() {
     config.max_channels = 3;
     let socket = common::start(config).1;
     let mut out = Writer::new();
-    Request::OpenChannel.encode(&mut out);
+    Request::OpenChannel { processor: None }.encode(&mut out);
     let mut channels = Vec::new();
     for _ in 0..3 {
         send(&socket, out.as_bytes(), None).unwrap();
@@ -198,7 +198,7 @@ fn a_client_that_reads_nothing_holds_up_only_itself() {
     let config = ServerConfig::new(vec![TreeConfig::read_only(0, dir.path())]);
     let socket = common::start(config).1;
     let mut out = Writer::new();
-    Request::OpenChannel.encode(&mut out);
+    Request::OpenChannel { processor: None }.encode(&mut out);
     send(&socket, out.as_bytes(), None).unwrap();
     let (mut inbox, mut lazy) = (Inbox::new(), None);
     inbox.receive(&socket, 100, Some(&mut lazy)).unwrap();

@@ -52,7 +52,7 @@ fn serve(socket: &OwnedFd, answer: &Arc<Answer>) {
                 let hello = HelloReply { version: gofer_wire::VERSION, max_channels: 4, trees };
                 send(socket, &ok(|out| hello.encode(out)), None).unwrap();
             }
-            Request::OpenChannel => {
+            Request::OpenChannel { .. } => {
                 let (ours, theirs) = socket_pair().unwrap();
                 let answer = answer.clone();
                 thread::spawn(move || serve(&ours, &answer));

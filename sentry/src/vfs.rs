@@ -43,7 +43,7 @@ pub use file_ops::{DirEntry, DirSink, FileOps, Mappable, SeekFrom};
 pub use file_system::{FileSystemType, FileSystemTypes};
 pub(crate) use inode::check_mode;
 pub use inode::{
-    AccessMask, Creation, DirOps, FileSystem, FileType, Inode, Link, Metadata, RenameFlags,
+    AccessMask, Creation, DirOps, FileSystem, FileType, Inode, Intent, Link, Metadata, RenameFlags,
     SetAttr, StatFs, TimeSpec, TimeUpdate, XattrSetMode,
 };
 pub use io::{IoDst, IoSrc, UserIovecs};

@@ -24,8 +24,9 @@ const RETRIES: u32 = 4;
 /// Walks, and opens the last file if asked to.
 pub(super) fn walk(tree: &Tree, request: &Walk<'_>, reply: &mut Reply<'_>) -> Result<(), Errno> {
     let mut walker = Walker::start(tree, request)?;
+    let base = attr::of(&walker.dir)?;
     let end = walker.run(request);
-    let mut body = WalkBody { attrs: Vec::new(), end, file: None, content: None };
+    let mut body = WalkBody { base, attrs: Vec::new(), end, file: None, content: None };
     if body.end == WalkEnd::Complete
         && let Some(attr) = walker.attrs.last().copied()
         && attr.file_type() == FileType::Regular

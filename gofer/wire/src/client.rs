@@ -14,7 +14,7 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{
         OnceLock,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -40,11 +40,13 @@ pub(crate) struct Channel {
     socket: OwnedFd,
     inbox: Inbox,
     outbox: Writer,
+    /// Where the server's thread for it was asked to stay.
+    processor: Option<u32>,
 }
 
 impl Channel {
     fn new(socket: OwnedFd) -> Self {
-        Self { socket, inbox: Inbox::new(), outbox: Writer::new() }
+        Self { socket, inbox: Inbox::new(), outbox: Writer::new(), processor: None }
     }
 
     /// Asks and waits for the answer, which is then in the inbox.
@@ -98,6 +100,7 @@ pub struct GoferClient {
     watch: OwnedFd,
     pool: Pool,
     dead: AtomicBool,
+    requests: AtomicU64,
     on_death: OnceLock<DeathHandler>,
     trees: Vec<TreeInfo>,
 }
@@ -132,6 +135,7 @@ impl GoferClient {
             watch,
             pool: Pool::new(channel, hello.max_channels),
             dead: AtomicBool::new(false),
+            requests: AtomicU64::new(0),
             on_death: OnceLock::new(),
             trees: hello.trees,
         })
@@ -140,6 +144,11 @@ impl GoferClient {
     /// The trees that the gofer serves.
     pub fn trees(&self) -> &[TreeInfo] {
         &self.trees
+    }
+
+    /// How many requests were made so far.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
     }
 
     /// Whether calls have no more sense.
@@ -168,6 +177,7 @@ impl GoferClient {
         if self.is_dead() {
             return Err(Errno::EIO);
         }
+        self.requests.fetch_add(1, Ordering::Relaxed);
         let mut channel = self.pool.acquire().map_err(|failure| self.judge(failure))?;
         let result = exchange(&mut channel, request, decode);
         match result {

@@ -33,7 +33,7 @@ pub use reply::{DirEntry, Directory, Opened, TreeInfo, WalkEnd, WalkReply};
 pub use request::{Access, OpenFlags, OpenHow, Place, RenameFlags, SocketKind, TreeId};
 
 /// Both halves are the same binary; a different number means that they are not.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Most bytes of a message in one packet.
 pub const MAX_FRAGMENT: usize = 64 << 10;
 /// Most bytes of a request: paths of 100,000 components fit.

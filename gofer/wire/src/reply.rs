@@ -50,6 +50,8 @@ pub enum WalkEnd {
 /// How far a walk came.
 #[derive(Debug)]
 pub struct WalkReply {
+    /// Of the directory where it began.
+    pub base: Attr,
     /// One for each name that was found, in order.
     pub attrs: Vec<Attr>,
     pub end: WalkEnd,
@@ -62,6 +64,7 @@ pub struct WalkReply {
 /// What comes of [`WalkReply`] as bytes; the descriptor travels beside them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WalkBody {
+    pub base: Attr,
     pub attrs: Vec<Attr>,
     pub end: WalkEnd,
     /// `Some(None)`: the descriptor comes with this reply.
@@ -193,6 +196,7 @@ pub(crate) fn target(from: &mut Reader<'_>) -> Result<Vec<u8>, Malformed> {
 
 impl Wire for WalkBody {
     fn encode(&self, out: &mut Writer) {
+        self.base.encode(out);
         put_list(out, &self.attrs);
         self.end.encode(out);
         out.option(self.file, |out, error| out.option(error, |out, error| error.encode(out)));
@@ -201,6 +205,7 @@ impl Wire for WalkBody {
 
     fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
         Ok(Self {
+            base: Attr::decode(from)?,
             attrs: list(from, MAX_WALK)?,
             end: WalkEnd::decode(from)?,
             file: from.option(|from| from.option(Errno::decode))?,
@@ -216,6 +221,9 @@ impl WalkBody {
     pub fn check(&self, asked: usize) -> Result<(), Malformed> {
         let found = self.attrs.len();
         let last = self.attrs.last().map(Attr::file_type);
+        if self.base.file_type() != FileType::Directory {
+            return Err(Malformed("a walk from what is no directory"));
+        }
         let inner = self.attrs.get(..found.saturating_sub(1)).unwrap_or_default();
         if inner.iter().any(|attr| attr.file_type() != FileType::Directory) {
             return Err(Malformed("a walk through what is no directory"));

@@ -115,7 +115,7 @@ pub struct NewNode<'a> {
 /// [`Request::Walk`]: looks up names one below the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Walk<'a> {
-    /// The directory to start from, known already: its attributes do not come back.
+    /// The directory to start from.
     pub base: Place<'a>,
     /// What to walk below it, at most [`MAX_WALK`] names.
     pub names: TreePath<'a>,
@@ -135,7 +135,11 @@ pub enum Request<'a> {
         version: u32,
     },
     /// Another socket for calls at the same time.
-    OpenChannel,
+    OpenChannel {
+        /// The processor that calls on it will be made on: its thread stays there, because waking a
+        /// thread elsewhere costs more than most requests.
+        processor: Option<u32>,
+    },
     Walk(Walk<'a>),
     GetAttr(Place<'a>),
     Open(Place<'a>, OpenHow),
@@ -386,7 +390,7 @@ impl<'a> Request<'a> {
         out.u16(self.op());
         match self {
             Self::Hello { version } => out.u32(*version),
-            Self::OpenChannel => {}
+            Self::OpenChannel { processor } => out.option(*processor, Writer::u32),
             Self::Walk(walk) => put_walk(out, walk),
             Self::GetAttr(place)
             | Self::Unlink(place)
@@ -454,7 +458,7 @@ impl<'a> Request<'a> {
     fn op(&self) -> u16 {
         match self {
             Self::Hello { .. } => op::HELLO,
-            Self::OpenChannel => op::OPEN_CHANNEL,
+            Self::OpenChannel { .. } => op::OPEN_CHANNEL,
             Self::Walk(_) => op::WALK,
             Self::GetAttr(_) => op::GET_ATTR,
             Self::Open(..) => op::OPEN,
@@ -494,7 +498,7 @@ impl<'a> Request<'a> {
     fn decode_body(from: &mut Reader<'a>) -> Result<Self, BadRequest> {
         Ok(match from.u16()? {
             op::HELLO => Self::Hello { version: from.u32()? },
-            op::OPEN_CHANNEL => Self::OpenChannel,
+            op::OPEN_CHANNEL => Self::OpenChannel { processor: from.option(Reader::u32)? },
             op::WALK => Self::Walk(walk(from)?),
             op::GET_ATTR => Self::GetAttr(place(from)?),
             op::OPEN => Self::Open(place(from)?, OpenHow::decode(from)?),

@@ -11,23 +11,29 @@ mod convert;
 mod dir;
 mod file;
 mod inode;
+mod listing;
 mod open_files;
+#[cfg(test)]
+mod request_tests;
 
 use std::{
     fmt,
+    os::fd::OwnedFd,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
 };
 
-use gofer_wire::{Attr, GoferClient, Place, TreeId, TreePath};
+use gofer_wire::{Attr, FileId, GoferClient, Place, TreeId, TreePath};
+use ranked_sync::Mutex;
 
 use crate::{
-    SysResult,
+    SysResult, lock_order,
     vfs::{FileSystem, Inode, StatFs},
 };
 use inode::GoferInode;
+use listing::KeptListings;
 
 /// Descriptors kept open for files that may be opened again; beyond that each open asks the gofer.
 const MAX_KEPT_FILES: usize = 4096;
@@ -46,6 +52,16 @@ struct Tree {
     immutable: bool,
     dev: u64,
     kept_files: AtomicUsize,
+    listings: KeptListings,
+    /// The descriptor that came with the last walk which is to end in an open of a shared tree's file.
+    walked: Mutex<lock_order::Leaf, Option<Walked>>,
+}
+
+/// An open file, to be used by the open that follows the walk.
+struct Walked {
+    id: FileId,
+    writable: bool,
+    file: Arc<OwnedFd>,
 }
 
 impl GoferFs {
@@ -57,7 +73,15 @@ impl GoferFs {
         immutable: bool,
         dev: u64,
     ) -> Arc<Self> {
-        let tree = Arc::new(Tree { client, id, immutable, dev, kept_files: AtomicUsize::new(0) });
+        let tree = Arc::new(Tree {
+            client,
+            id,
+            immutable,
+            dev,
+            kept_files: AtomicUsize::new(0),
+            listings: KeptListings::default(),
+            walked: Mutex::new(None),
+        });
         Arc::new(Self { root: GoferInode::root(tree.clone(), root), tree })
     }
 }
@@ -74,6 +98,14 @@ impl Tree {
             self.kept_files.fetch_sub(1, Ordering::Relaxed);
         }
         kept < MAX_KEPT_FILES
+    }
+
+    /// The descriptor of the walk that led to this file, if it was opened in this way.
+    fn take_walked(&self, id: FileId, writable: bool) -> Option<Arc<OwnedFd>> {
+        let mut walked = self.walked.lock();
+        let fits =
+            walked.as_ref().is_some_and(|walked| walked.id == id && walked.writable == writable);
+        if fits { walked.take().map(|walked| walked.file) } else { None }
     }
 
     fn unkeep_file(&self) {
@@ -101,6 +133,10 @@ impl FileSystem for GoferFs {
 
     fn caches_names(&self) -> bool {
         self.tree.immutable
+    }
+
+    fn asks_ahead(&self) -> bool {
+        !self.tree.immutable
     }
 }
 

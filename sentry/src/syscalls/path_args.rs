@@ -4,7 +4,7 @@ use crate::{
     Errno, SysResult, err,
     kernel::CurrentTask,
     user::{Fd, UserCStr, UserMemory},
-    vfs::{LookupFlags, PathCx, VfsPath, resolve},
+    vfs::{LookupFlags, Metadata, PathCx, VfsPath, resolve},
 };
 
 /// A directory and a path relative to it, as the `…at` calls take them, already copied in.
@@ -56,6 +56,24 @@ pub(super) fn find(
     }
     let start = task.walk_start(cx, dir, &path)?;
     resolve(cx, &start, &path, flags)
+}
+
+/// As [`find`], and what the file is like.
+pub(super) fn find_metadata(
+    task: &CurrentTask,
+    cx: &PathCx,
+    dir: Fd,
+    path: UserCStr,
+    flags: LookupFlags,
+) -> SysResult<(VfsPath, Metadata)> {
+    let place = find(task, cx, dir, path, flags)?;
+    // An empty path is no walk.
+    let meta = if flags.contains(LookupFlags::EMPTY) {
+        place.inode().metadata()?
+    } else {
+        place.inode().metadata_seen()?
+    };
+    Ok((place, meta))
 }
 
 /// The `AT_` flags that say how to find a file; `EINVAL` for others than `allowed`.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use linux_abi::stat::{Stat, Statfs, Statx, StatxTimestamp};
 
-use super::path_args::{at_flags, find};
+use super::path_args::{at_flags, find, find_metadata};
 use crate::{
     Errno, SysResult, err,
     kernel::{CapabilitySet, Credentials, CurrentTask},
@@ -68,7 +68,7 @@ pub(super) fn sys_newfstatat(
 ) -> SysResult<()> {
     let lookup = at_flags(flags, NOFOLLOW | NO_AUTOMOUNT | EMPTY_PATH)?;
     let cx = task.path_cx();
-    let meta = find(task, &cx, dir, path, lookup)?.inode().metadata()?;
+    let (_, meta) = find_metadata(task, &cx, dir, path, lookup)?;
     Ok(task.mm().write_obj(out, &to_stat(&meta))?)
 }
 
@@ -86,8 +86,8 @@ pub(super) fn sys_statx(
     }
     let lookup = at_flags(flags, NOFOLLOW | NO_AUTOMOUNT | EMPTY_PATH | SYNC_TYPE)?;
     let cx = task.path_cx();
-    let place = find(task, &cx, dir, path, lookup)?;
-    let statx = to_statx(&place, &place.inode().metadata()?, mask);
+    let (place, meta) = find_metadata(task, &cx, dir, path, lookup)?;
+    let statx = to_statx(&place, &meta, mask);
     Ok(task.mm().write_obj(out, &statx)?)
 }
 

@@ -5,9 +5,11 @@ use std::{any::Any, sync::Arc};
 use super::{
     Creation, Dentry, DirOps, FileType, Inode, Last, LookupFlags, Metadata, NameBuf, ParentPath,
     PathCx, VfsPath,
+    dentry::DirGuard,
     notify::{FsEvent, notify, notify_entry},
     permission::{may_create, want_write},
     resolve, resolve_parent,
+    superblock::Ahead,
 };
 use crate::{
     Errno, SysResult, err,
@@ -40,7 +42,7 @@ pub(super) fn attributes(
     Creation { mode, uid: cred.fsuid, gid }
 }
 
-/// A new regular file; see [`create_kind`].
+/// A new regular file, whose name was found to be free; see [`create_kind`].
 pub(super) fn create(
     cx: &PathCx,
     dir: &VfsPath,
@@ -48,7 +50,16 @@ pub(super) fn create(
     mode: u32,
     make: &Maker<'_>,
 ) -> SysResult<Arc<Dentry>> {
-    create_kind(cx, dir, name, FileType::Regular, mode & !cx.umask(), make)
+    let superblock = dir.mount.superblock();
+    let guard = dir.dentry.lock_names().ok_or(Errno::ENOTDIR)?;
+    if superblock.lookup_to_make(&dir.dentry, &guard, name)?.is_some() {
+        return err!(EEXIST);
+    }
+    let new = (FileType::Regular, mode & !cx.umask());
+    let dentry = create_locked(cx, dir, &guard, name, new, make)?;
+    drop(guard);
+    notify_entry(&dir.dentry, name, false, FsEvent::Create);
+    Ok(dentry)
 }
 
 /// Makes `name` in `dir`. `EEXIST` when it is there, `EROFS`, `EACCES` …
@@ -62,21 +73,33 @@ fn create_kind(
 ) -> SysResult<Arc<Dentry>> {
     let superblock = dir.mount.superblock();
     let guard = dir.dentry.lock_names().ok_or(Errno::ENOTDIR)?;
-    if superblock.lookup_locked(&dir.dentry, &guard, name, &Vec::new)?.is_some() {
+    if superblock.lookup_locked(&dir.dentry, &guard, name, &Ahead::UNKNOWN)?.is_some() {
         return err!(EEXIST);
     }
+    let dentry = create_locked(cx, dir, &guard, name, (kind, mode), make)?;
+    drop(guard);
+    notify_entry(&dir.dentry, name, kind == FileType::Directory, FsEvent::Create);
+    Ok(dentry)
+}
+
+/// Makes a name that is free.
+fn create_locked(
+    cx: &PathCx,
+    dir: &VfsPath,
+    _guard: &DirGuard<'_>,
+    name: &[u8],
+    (kind, mode): (FileType, u32),
+    make: &Maker<'_>,
+) -> SysResult<Arc<Dentry>> {
     if dir.mount.fs().refuses_new_names() {
         return err!(ENOENT);
     }
     want_write(&dir.mount)?;
     may_create(&dir.dentry, &cx.cred)?;
     let ops = dir.dentry.dir_ops().ok_or(Errno::ENOTDIR)?;
-    let new = attributes(&dir.inode().metadata()?, kind, mode, &cx.cred);
+    let new = attributes(&dir.inode().metadata_seen()?, kind, mode, &cx.cred);
     let inode = make(ops, name, &new)?;
-    let dentry = superblock.add(&dir.dentry, name, inode);
-    drop(guard);
-    notify_entry(&dir.dentry, name, kind == FileType::Directory, FsEvent::Create);
-    Ok(dentry)
+    Ok(dir.mount.superblock().add(&dir.dentry, name, inode))
 }
 
 /// The name to make. `EEXIST` for `.`, `..` and `/`; `ENOENT` for `name/` unless it will be a directory.
@@ -84,7 +107,7 @@ fn new_name(parent: &ParentPath, is_dir: bool) -> SysResult<&NameBuf> {
     let Last::Name(name) = &parent.last else { return err!(EEXIST) };
     if parent.must_be_dir && !is_dir {
         let superblock = parent.dir.mount.superblock();
-        let found = superblock.lookup(&parent.dir.dentry, name, &Vec::new, false)?;
+        let found = superblock.lookup(&parent.dir.dentry, name, &Ahead::UNKNOWN, false)?;
         return if found.is_some() { err!(EEXIST) } else { err!(ENOENT) };
     }
     Ok(name)
@@ -176,14 +199,14 @@ pub fn link(
     let name = new_name(&parent, false)?;
     // Found first, as Linux does: EEXIST comes before EXDEV.
     let superblock = parent.dir.mount.superblock();
-    if superblock.lookup(&parent.dir.dentry, name, &Vec::new, false)?.is_some() {
+    if superblock.lookup(&parent.dir.dentry, name, &Ahead::UNKNOWN, false)?.is_some() {
         return err!(EEXIST);
     }
     if !Arc::ptr_eq(&old.mount, &parent.dir.mount) {
         return err!(EXDEV);
     }
     let guard = parent.dir.dentry.lock_names().ok_or(Errno::ENOTDIR)?;
-    if superblock.lookup_locked(&parent.dir.dentry, &guard, name, &Vec::new)?.is_some() {
+    if superblock.lookup_locked(&parent.dir.dentry, &guard, name, &Ahead::UNKNOWN)?.is_some() {
         return err!(EEXIST);
     }
     want_write(&parent.dir.mount)?;

@@ -95,7 +95,7 @@ impl Dentry {
         let dir = (flags & NEGATIVE == 0 && inode.as_dir().is_some()).then(Box::default);
         let kind = match &dir {
             Some(_) => Some(FileType::Directory),
-            None => inode.metadata().ok().and_then(|meta| meta.file_type()),
+            None => inode.kind(),
         };
         Arc::new(Self {
             inode,

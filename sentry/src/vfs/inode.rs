@@ -32,6 +32,13 @@ pub trait FileSystem: Send + Sync + fmt::Debug {
         false
     }
 
+    /// Where names are not cached: does asking for all names of a path at once ([`DirOps::prefetch`]) answer the
+    /// lookups of each? The walk then does so first, each time, and attributes that it brought are those of now
+    /// ([`Inode::metadata_seen`]).
+    fn asks_ahead(&self) -> bool {
+        false
+    }
+
     /// Writes back what is pending (sync(2)).
     fn sync(&self) -> SysResult<()> {
         Ok(())
@@ -208,6 +215,17 @@ pub struct Creation {
     pub gid: u32,
 }
 
+/// What the file at the end of a path is looked up for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Intent {
+    #[default]
+    Look,
+    /// It will be opened read-only.
+    Read,
+    /// It will be opened for writing.
+    Write,
+}
+
 /// A file, directory, link or special file, by itself: without a name.
 ///
 /// VFS has already checked, in all methods: permissions by mode bits and credentials
@@ -216,6 +234,16 @@ pub struct Creation {
 pub trait Inode: Send + Sync + Any + fmt::Debug {
     /// Now. Cheap where possible: it is on the path of `stat` and each path walk.
     fn metadata(&self) -> SysResult<Metadata>;
+
+    /// As the walk that has just led here saw it; [`Self::metadata`] where walks bring none.
+    fn metadata_seen(&self) -> SysResult<Metadata> {
+        self.metadata()
+    }
+
+    /// Its kind, which never changes. `None` for anonymous inodes.
+    fn kind(&self) -> Option<FileType> {
+        self.metadata().ok().and_then(|meta| meta.file_type())
+    }
 
     /// Changes attributes. VFS has checked ownership and cleared set-id bits where due.
     fn set_attr(&self, change: &SetAttr) -> SysResult<()>;
@@ -242,7 +270,7 @@ pub trait Inode: Send + Sync + Any + fmt::Debug {
     /// Beyond mode bits: file systems with rules of their own (proc) override this.
     /// The default is the usual owner, group, other and capability rule.
     fn check_access(&self, cred: &Credentials, want: AccessMask) -> SysResult<()> {
-        check_mode(&self.metadata()?, cred, want)
+        check_mode(&self.metadata_seen()?, cred, want)
     }
 
     /// getxattr(2): the value, or `ENODATA`; `EOPNOTSUPP` where there are none at all.
@@ -348,8 +376,8 @@ pub trait DirOps {
     fn renamed(&self, _inode: &Arc<dyn Inode>, _new_dir: &Arc<dyn Inode>, _new_name: &[u8]) {}
 
     /// These names will be looked up next, one below the other, starting in this directory: a hint for
-    /// file systems which can ask for all with one request.
-    fn prefetch(&self, _names: &[&[u8]]) {}
+    /// file systems which can ask for all with one request. `intent` is what the last is looked up for.
+    fn prefetch(&self, _names: &[&[u8]], _intent: Intent) {}
 }
 
 /// The usual permission rule (path_resolution(7), `generic_permission` in `fs/namei.c`).

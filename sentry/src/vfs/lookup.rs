@@ -9,7 +9,7 @@ use std::{borrow::Cow, sync::Arc};
 use bitflags::bitflags;
 use smallvec::SmallVec;
 
-use super::{Dentry, Link, MountFlags, PathCx, Superblock, VfsPath};
+use super::{Dentry, Intent, Link, MountFlags, PathCx, Superblock, VfsPath, superblock::Ahead};
 use crate::{Errno, SysResult, err};
 
 /// Symbolic links followed in one walk (`MAXSYMLINKS`).
@@ -78,11 +78,23 @@ pub fn resolve(
     path: &[u8],
     flags: LookupFlags,
 ) -> SysResult<VfsPath> {
+    resolve_for(cx, start, path, flags, Intent::Look)
+}
+
+/// As [`resolve`], of a file that will then be opened.
+pub(super) fn resolve_for(
+    cx: &PathCx,
+    start: &VfsPath,
+    path: &[u8],
+    flags: LookupFlags,
+    intent: Intent,
+) -> SysResult<VfsPath> {
     if path.is_empty() {
         return if flags.contains(LookupFlags::EMPTY) { Ok(start.clone()) } else { err!(ENOENT) };
     }
-    let mut walk = Walk::new(cx, start, path, flags)?;
+    let mut walk = Walk::new(cx, start, path, flags, intent)?;
     walk.until_end()?;
+    walk.at.refresh();
     Ok(walk.at.place)
 }
 
@@ -96,7 +108,7 @@ pub fn resolve_parent(
     if path.is_empty() {
         return err!(ENOENT);
     }
-    let mut walk = Walk::new(cx, start, path, flags)?;
+    let mut walk = Walk::new(cx, start, path, flags, Intent::Look)?;
     let last = walk.until_last()?;
     Ok(ParentPath { dir: walk.at.place, last, must_be_dir: walk.must_be_dir })
 }
@@ -117,6 +129,11 @@ pub(super) struct Position<'a> {
     root: Cow<'a, VfsPath>,
     pub(super) place: VfsPath,
     flags: LookupFlags,
+    intent: Intent,
+    /// So many names from here on were asked for, where that is done ahead.
+    asked: usize,
+    /// What was asked for includes the place itself.
+    is_fresh: bool,
 }
 
 /// What is left to walk: the innermost text is last.
@@ -194,6 +211,7 @@ impl<'a> Walk<'a> {
         start: &'a VfsPath,
         path: &'a [u8],
         flags: LookupFlags,
+        intent: Intent,
     ) -> SysResult<Self> {
         let absolute = path.first() == Some(&b'/');
         if absolute && flags.contains(LookupFlags::BENEATH) {
@@ -207,7 +225,15 @@ impl<'a> Walk<'a> {
         }
         let text = Text { bytes: Cow::Borrowed(path), at: 0 };
         Ok(Self {
-            at: Position { cx, root: Cow::Borrowed(root), place, flags },
+            at: Position {
+                cx,
+                root: Cow::Borrowed(root),
+                place,
+                flags,
+                intent,
+                asked: 0,
+                is_fresh: false,
+            },
             names: Names(SmallVec::from_iter([text])),
             links: 0,
             must_be_dir: false,
@@ -221,6 +247,9 @@ impl<'a> Walk<'a> {
             let name = self.names.get(span);
             if span.is_last {
                 self.must_be_dir |= span.slash;
+                if !matches!(name, b"." | b"..") {
+                    self.at.ask_ahead(name, &|| self.names.upcoming());
+                }
                 self.at.search()?;
                 return Ok(match name {
                     b"." => Last::Dot,
@@ -236,13 +265,14 @@ impl<'a> Walk<'a> {
                     self.at.up()?;
                 }
                 name => {
+                    self.at.ask_ahead(name, &|| self.names.upcoming());
                     self.at.search()?;
                     let found =
                         self.at.child(name, &|| self.names.upcoming())?.ok_or(Errno::ENOENT)?;
                     if found.dentry.is_symlink() {
                         self.follow(&found)?;
                     } else {
-                        self.at.place = found;
+                        self.at.go_to(found);
                     }
                     if !self.at.place.dentry.is_dir() {
                         return err!(ENOTDIR);
@@ -285,13 +315,14 @@ impl<'a> Walk<'a> {
         if follow && found.dentry.is_symlink() {
             return self.follow(&found).map(|text| !text);
         }
-        self.at.place = found;
+        self.at.go_to(found);
         Ok(true)
     }
 
     /// Follows a link. True: its text is now what is walked next; false: it jumped.
     fn follow(&mut self, link: &VfsPath) -> SysResult<bool> {
         self.links += 1;
+        self.at.asked = 0;
         let flags = self.at.flags;
         let forbidden = flags.contains(LookupFlags::NO_SYMLINKS)
             || link.mount.flags().contains(MountFlags::NOSYMFOLLOW);
@@ -327,6 +358,7 @@ impl<'a> Walk<'a> {
                     return err!(EXDEV);
                 }
                 self.at.place = place;
+                self.at.is_fresh = false;
                 Ok(false)
             }
         }
@@ -339,8 +371,41 @@ impl Position<'_> {
         Superblock::may_search(&self.place.dentry, &self.cx.cred)
     }
 
+    /// Goes down to what was just looked up.
+    fn go_to(&mut self, found: VfsPath) {
+        // Below another mount's root nothing was asked for.
+        self.is_fresh = Arc::ptr_eq(&found.mount, &self.place.mount);
+        if !self.is_fresh {
+            self.asked = 0;
+        }
+        self.place = found;
+    }
+
+    /// Asks for `name` here, and for those that follow, where names have to be asked for and that was not done.
+    fn ask_ahead(&mut self, name: &[u8], rest: &dyn Fn() -> Vec<Vec<u8>>) {
+        let superblock = self.place.mount.superblock();
+        if !superblock.asks_ahead() || self.flags.contains(LookupFlags::CACHED) {
+            return;
+        }
+        if self.asked == 0 {
+            let ahead = Ahead { names: rest, intent: self.intent };
+            self.asked = superblock.ask_ahead(&self.place.dentry, name, &ahead);
+        }
+        self.asked = self.asked.saturating_sub(1);
+    }
+
+    /// What is seen at the end of the walk must be what is there now, even if no name led to it.
+    fn refresh(&self) {
+        if !self.is_fresh && self.place.mount.superblock().asks_ahead() {
+            // A failure shows when the file is used.
+            let _ = self.place.inode().metadata();
+        }
+    }
+
     /// `..`
     pub(super) fn up(&mut self) -> SysResult<()> {
+        self.asked = 0;
+        self.is_fresh = false;
         loop {
             if self.place.is_same(&self.root) {
                 if self.flags.contains(LookupFlags::BENEATH) {
@@ -382,6 +447,7 @@ impl Position<'_> {
             self.no_crossing()?;
         }
         self.place = VfsPath::clone(&self.root);
+        self.is_fresh = false;
         Ok(())
     }
 
@@ -396,7 +462,8 @@ impl Position<'_> {
         }
         let cached_only = self.flags.contains(LookupFlags::CACHED);
         let dir = &self.place.dentry;
-        let found = self.place.mount.superblock().lookup(dir, name, rest, cached_only)?;
+        let ahead = Ahead { names: rest, intent: self.intent };
+        let found = self.place.mount.superblock().lookup(dir, name, &ahead, cached_only)?;
         found.map(|dentry| self.crossed(dentry)).transpose()
     }
 

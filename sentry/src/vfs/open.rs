@@ -3,9 +3,9 @@
 use std::{any::Any, sync::Arc};
 
 use super::{
-    AccessMask, Dentry, DirOps, FileDescription, FileOps, FileType, Last, LookupFlags, MountFlags,
-    PathCx, SetAttr, VfsPath, create,
-    lookup::Walk,
+    AccessMask, Dentry, DirOps, FileDescription, FileOps, FileType, Intent, Last, LookupFlags,
+    MountFlags, PathCx, SetAttr, VfsPath, create,
+    lookup::{Walk, resolve_for},
     notify::{FsEvent, notify_file},
     permission::{is_owner_or_capable, permission, want_write, write_drops_set_ids},
 };
@@ -123,6 +123,18 @@ impl OpenHow {
         lookup
     }
 
+    /// What the file is looked up for.
+    fn intent(&self) -> Intent {
+        match self.flags & ACCMODE {
+            // These have to be opened just so.
+            _ if self.flags & (SYNC | DSYNC | libc::O_DIRECT as u32 | DIRECTORY) != 0 => {
+                Intent::Look
+            }
+            0 => Intent::Read,
+            _ => Intent::Write,
+        }
+    }
+
     /// The permissions that opening needs (`ACC_MODE`).
     fn wanted(&self) -> AccessMask {
         let mut want = match self.flags & ACCMODE {
@@ -175,7 +187,7 @@ pub fn open(
         let place = super::resolve(cx, start, path, how.lookup_flags())?;
         return Ok(FileDescription::new(Box::new(PathOnly), place, how.flags, cx.cred.clone()));
     }
-    let mut walk = Walk::new(cx, start, path, how.lookup_flags())?;
+    let mut walk = Walk::new(cx, start, path, how.lookup_flags(), how.intent())?;
     loop {
         let last = walk.until_last()?;
         let (found, created) = find_last(cx, &mut walk, &last, how)?;
@@ -338,7 +350,7 @@ pub fn open_exec(
     path: &[u8],
     lookup: LookupFlags,
 ) -> SysResult<Arc<FileDescription>> {
-    let place = super::resolve(cx, start, path, lookup)?;
+    let place = resolve_for(cx, start, path, lookup, Intent::Read)?;
     match place.dentry.kind() {
         Some(FileType::Symlink) => return err!(ELOOP),
         Some(FileType::Regular) => {}

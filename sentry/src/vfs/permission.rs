@@ -45,9 +45,9 @@ pub(super) fn may_delete(
     cred: &Credentials,
 ) -> SysResult<()> {
     dir.inode().check_access(cred, AccessMask::WRITE | AccessMask::EXEC)?;
-    let dir_meta = dir.inode().metadata()?;
+    let dir_meta = dir.inode().metadata_seen()?;
     if dir_meta.mode & libc::S_ISVTX != 0 && !cred.has(Capability::FOWNER) {
-        let victim_meta = victim.inode().metadata()?;
+        let victim_meta = victim.inode().metadata_seen()?;
         if cred.fsuid != victim_meta.uid && cred.fsuid != dir_meta.uid {
             return err!(EPERM);
         }

@@ -10,6 +10,7 @@ use super::{
     notify::{FsEvent, notify, notify_entry},
     permission::{may_create, may_delete, want_write},
     resolve_parent,
+    superblock::Ahead,
 };
 use crate::{Errno, SysResult, err};
 
@@ -21,7 +22,8 @@ pub fn unlink(cx: &PathCx, start: &VfsPath, path: &[u8]) -> SysResult<()> {
     let dir = &parent.dir.dentry;
     let superblock = parent.dir.mount.superblock();
     let guard = dir.lock_names().ok_or(Errno::ENOTDIR)?;
-    let victim = superblock.lookup_locked(dir, &guard, name, &Vec::new)?.ok_or(Errno::ENOENT)?;
+    let victim =
+        superblock.lookup_locked(dir, &guard, name, &Ahead::UNKNOWN)?.ok_or(Errno::ENOENT)?;
     if parent.must_be_dir {
         return if victim.is_dir() { err!(EISDIR) } else { err!(ENOTDIR) };
     }
@@ -50,7 +52,8 @@ pub fn rmdir(cx: &PathCx, start: &VfsPath, path: &[u8]) -> SysResult<()> {
     let dir = &parent.dir.dentry;
     let superblock = parent.dir.mount.superblock();
     let guard = dir.lock_names().ok_or(Errno::ENOTDIR)?;
-    let victim = superblock.lookup_locked(dir, &guard, name, &Vec::new)?.ok_or(Errno::ENOENT)?;
+    let victim =
+        superblock.lookup_locked(dir, &guard, name, &Ahead::UNKNOWN)?.ok_or(Errno::ENOENT)?;
     may_delete(dir, &victim, true, &cx.cred)?;
     if victim.may_be_mountpoint() {
         return err!(EBUSY);
@@ -65,6 +68,9 @@ pub fn rmdir(cx: &PathCx, start: &VfsPath, path: &[u8]) -> SysResult<()> {
 
 fn notify_gone(dir: &Dentry, name: &[u8], victim: &Dentry) {
     notify_entry(dir, name, victim.is_dir(), FsEvent::Delete);
+    if victim.watches_if_any().is_none() && !victim.parent_is_watched() {
+        return;
+    }
     let last = victim.is_dir() || victim.inode().metadata().is_ok_and(|meta| meta.nlink == 0);
     notify(victim, if last { FsEvent::DeleteSelf } else { FsEvent::Attrib });
 }
@@ -121,9 +127,10 @@ fn rename_locked(
     let tree = superblock.rename.lock();
     let (one, two) = Dentry::lock_two(from.dir, to.dir).ok_or(Errno::ENOTDIR)?;
     let second = two.as_ref().unwrap_or(&one);
-    let source =
-        superblock.lookup_locked(from.dir, &one, from.name, &Vec::new)?.ok_or(Errno::ENOENT)?;
-    let target = superblock.lookup_locked(to.dir, second, to.name, &Vec::new)?;
+    let source = superblock
+        .lookup_locked(from.dir, &one, from.name, &Ahead::UNKNOWN)?
+        .ok_or(Errno::ENOENT)?;
+    let target = superblock.lookup_locked(to.dir, second, to.name, &Ahead::UNKNOWN)?;
     let exchange = flags.contains(RenameFlags::EXCHANGE);
     match &target {
         Some(_) if flags.contains(RenameFlags::NOREPLACE) => return err!(EEXIST),
@@ -174,7 +181,7 @@ fn same_file(a: &Dentry, b: &Dentry) -> bool {
     if Arc::ptr_eq(a.inode(), b.inode()) {
         return true;
     }
-    match (a.inode().metadata(), b.inode().metadata()) {
+    match (a.inode().metadata_seen(), b.inode().metadata_seen()) {
         (Ok(a), Ok(b)) => (a.dev, a.ino) == (b.dev, b.ino),
         _ => false,
     }

@@ -3,9 +3,10 @@
 use std::{fmt, sync::Arc};
 
 use ranked_sync::Mutex;
+use smallvec::SmallVec;
 
 use super::{
-    AccessMask, Dentry, FileSystem, Inode,
+    AccessMask, Dentry, DirOps, FileSystem, Inode, Intent,
     dentry::{Cached, DirGuard},
     file_locks::LockTable,
 };
@@ -16,11 +17,25 @@ const RING_SIZE: usize = 16 << 10;
 /// How far the hand goes in search of a dentry to drop.
 const SEARCH_STEPS: usize = 64;
 
+/// What a walk knows of the names that it will look up below the present one.
+pub(super) struct Ahead<'a> {
+    pub(super) names: &'a dyn Fn() -> Vec<Vec<u8>>,
+    /// What the last is looked up for.
+    pub(super) intent: Intent,
+}
+
+impl Ahead<'_> {
+    /// Nothing.
+    pub(super) const UNKNOWN: Ahead<'static> =
+        Ahead { names: &Vec::<Vec<u8>>::new, intent: Intent::Look };
+}
+
 /// A file system with its root dentry; shared by all mounts that show (parts of) it.
 pub struct Superblock {
     fs: Arc<dyn FileSystem>,
     root: Arc<Dentry>,
     caches_names: bool,
+    asks_ahead: bool,
     ring: Mutex<lock_order::Leaf, Ring>,
     /// `s_vfs_rename_mutex`: directories move one at a time.
     pub(super) rename: Mutex<lock_order::Rename, ()>,
@@ -40,6 +55,7 @@ impl Superblock {
         let root = Dentry::root(fs.root());
         Arc::new(Self {
             caches_names: fs.caches_names(),
+            asks_ahead: fs.asks_ahead(),
             fs,
             root,
             ring: Mutex::default(),
@@ -61,13 +77,12 @@ impl Superblock {
     }
 
     /// The entry `name` of `dir`, from the cache or the file system. `None`: there is none.
-    /// `rest` gives the names that will be asked for below it, if they are known.
     /// `cached_only`: `EAGAIN` rather than asking the file system (RESOLVE_CACHED).
     pub(super) fn lookup(
         &self,
         dir: &Arc<Dentry>,
         name: &[u8],
-        rest: &dyn Fn() -> Vec<Vec<u8>>,
+        ahead: &Ahead<'_>,
         cached_only: bool,
     ) -> SysResult<Option<Arc<Dentry>>> {
         if let Some(answer) = self.lookup_cached(dir, name)? {
@@ -77,7 +92,7 @@ impl Superblock {
             return Err(Errno::EAGAIN.into());
         }
         let guard = dir.lock_names().ok_or(Errno::ENOTDIR)?;
-        self.lookup_locked(dir, &guard, name, rest)
+        self.lookup_locked(dir, &guard, name, ahead)
     }
 
     /// As [`Self::lookup`], by a caller who has locked the directory's names.
@@ -86,7 +101,7 @@ impl Superblock {
         dir: &Arc<Dentry>,
         _guard: &DirGuard<'_>,
         name: &[u8],
-        rest: &dyn Fn() -> Vec<Vec<u8>>,
+        ahead: &Ahead<'_>,
     ) -> SysResult<Option<Arc<Dentry>>> {
         if let Some(answer) = self.lookup_cached(dir, name)? {
             return Ok(answer);
@@ -95,11 +110,12 @@ impl Superblock {
         if dir.is_unlinked() {
             return Ok(None);
         }
-        let below = rest();
-        if !below.is_empty() {
-            let mut names = vec![name];
-            names.extend(below.iter().map(Vec::as_slice));
-            ops.prefetch(&names);
+        // A walk that asks ahead has asked.
+        if !self.asks_ahead {
+            let below = (ahead.names)();
+            if !below.is_empty() {
+                prefetch(ops, name, &below, ahead.intent);
+            }
         }
         match ops.lookup(name) {
             Ok(inode) => Ok(Some(self.adopt(dir, name, inode))),
@@ -112,6 +128,33 @@ impl Superblock {
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Must a walk ask for its names before it looks them up?
+    pub(super) fn asks_ahead(&self) -> bool {
+        self.asks_ahead
+    }
+
+    /// Asks for `name` in `dir` and the names below it, by a walk that will look them up. How many are asked for.
+    pub(super) fn ask_ahead(&self, dir: &Dentry, name: &[u8], ahead: &Ahead<'_>) -> usize {
+        let Some(ops) = dir.dir_ops() else { return 0 };
+        let below = (ahead.names)();
+        prefetch(ops, name, &below, ahead.intent);
+        below.len() + 1
+    }
+
+    /// As [`Self::lookup_locked`] before a name is made, which the caller has found to be free. Where the file
+    /// system says `EEXIST` itself and would have to be asked again, what is remembered is good enough.
+    pub(super) fn lookup_to_make(
+        &self,
+        dir: &Arc<Dentry>,
+        guard: &DirGuard<'_>,
+        name: &[u8],
+    ) -> SysResult<Option<Arc<Dentry>>> {
+        if self.asks_ahead && !matches!(dir.cached(name), Cached::Known(_)) {
+            return Ok(None);
+        }
+        self.lookup_locked(dir, guard, name, &Ahead::UNKNOWN)
     }
 
     /// From the cache: `None` when the file system has to be asked.
@@ -196,6 +239,12 @@ impl Superblock {
     pub(super) fn may_search(dir: &Dentry, cred: &crate::kernel::Credentials) -> SysResult<()> {
         dir.inode().check_access(cred, AccessMask::EXEC)
     }
+}
+
+fn prefetch(ops: &dyn DirOps, name: &[u8], below: &[Vec<u8>], intent: Intent) {
+    let names: SmallVec<[&[u8]; 8]> =
+        std::iter::once(name).chain(below.iter().map(Vec::as_slice)).collect();
+    ops.prefetch(&names, intent);
 }
 
 impl Ring {

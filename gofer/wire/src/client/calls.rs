@@ -65,7 +65,13 @@ impl GoferClient {
                 (Some(None), Some(attr)) => Some(Ok(take_file(file, attr)?)),
                 (Some(None), None) => return Err(Failure::Malformed(Malformed("an open nothing"))),
             };
-            Ok(WalkReply { attrs: body.attrs, end: body.end, file, content: body.content })
+            Ok(WalkReply {
+                base: body.base,
+                attrs: body.attrs,
+                end: body.end,
+                file,
+                content: body.content,
+            })
         })
     }
 

@@ -45,25 +45,30 @@ impl Pool {
         Self { state: Mutex::new(state), freed: Condvar::new() }
     }
 
-    /// A socket for one call; waits for one when there are as many as may be.
+    /// A socket for one call, if possible one whose thread is on this processor; waits for one when
+    /// there are as many as may be.
     pub(super) fn acquire(&self) -> Result<Channel, Failure> {
+        let processor = u32::try_from(rustix::thread::sched_getcpu()).ok();
         let mut state = self.state.lock();
         let control = loop {
             if state.closed {
                 return Err(Failure::Errno(Errno::EIO));
             }
-            if let Some(channel) = state.free.pop() {
-                return Ok(channel);
+            if let Some(at) = state.free.iter().rposition(|free| free.processor == processor) {
+                return Ok(state.free.swap_remove(at));
             }
             if state.open < state.limit
                 && let Some(control) = state.control.take()
             {
                 break control;
             }
+            if let Some(channel) = state.free.pop() {
+                return Ok(channel);
+            }
             self.freed.wait(&mut state);
         };
         drop(state);
-        self.grow(control)
+        self.grow(control, processor)
     }
 
     /// Gives back a socket after a call that ended well.
@@ -88,15 +93,15 @@ impl Pool {
     }
 
     /// Asks for another socket, on the first one.
-    fn grow(&self, mut control: Channel) -> Result<Channel, Failure> {
-        let made = exchange(&mut control, &Request::OpenChannel, |_, file| {
+    fn grow(&self, mut control: Channel, processor: Option<u32>) -> Result<Channel, Failure> {
+        let made = exchange(&mut control, &Request::OpenChannel { processor }, |_, file| {
             file.take().ok_or(Failure::Malformed(Malformed("no channel came along")))
         });
         let mut state = self.state.lock();
         let result = match made {
             Ok(socket) => {
                 state.open = state.open.saturating_add(1);
-                Ok(Channel::new(socket))
+                Ok(Channel { processor, ..Channel::new(socket) })
             }
             // The server has no more descriptors or threads to give: do with what there is.
             Err(Failure::Errno(_)) if state.open > 0 => {

@@ -44,12 +44,14 @@ fn replies_come_back_as_written() {
         trees: vec![TreeInfo { id: TreeId(9), read_only: true, attr: dir }],
     });
     round_trip(&WalkBody {
+        base: dir,
         attrs: vec![dir, attr(0o100_644)],
         end: WalkEnd::Complete,
         file: Some(None),
         content: Some(b"text".to_vec()),
     });
     round_trip(&WalkBody {
+        base: dir,
         attrs: vec![attr(0o120_777)],
         end: WalkEnd::Symlink(b"../x".to_vec()),
         file: None,
@@ -68,6 +70,7 @@ fn replies_come_back_as_written() {
 #[test]
 fn a_huge_count_is_refused_without_reserving_for_it() {
     let mut out = Writer::new();
+    attr(0o040_755).encode(&mut out);
     out.u32(u32::MAX);
     assert!(WalkBody::decode(&mut Reader::new(out.as_bytes())).is_err());
 }
@@ -92,8 +95,9 @@ fn entries_named_like_a_way_out_are_malformed() {
 
 #[test]
 fn a_walk_whose_parts_do_not_fit_is_malformed() {
-    let body = |attrs: Vec<Attr>, end| WalkBody { attrs, end, file: None, content: None };
     let (dir, file, link) = (attr(0o040_755), attr(0o100_644), attr(0o120_777));
+    let body =
+        |attrs: Vec<Attr>, end| WalkBody { base: dir, attrs, end, file: None, content: None };
     assert!(body(vec![dir, file], WalkEnd::Complete).check(2).is_ok());
     assert!(body(vec![dir], WalkEnd::Missing).check(2).is_ok());
     assert!(body(vec![], WalkEnd::Complete).check(0).is_ok());
@@ -108,6 +112,7 @@ fn a_walk_whose_parts_do_not_fit_is_malformed() {
         body(vec![dir, file], WalkEnd::Symlink(vec![1])),
         body(vec![dir, link], WalkEnd::Complete),
         WalkBody { file: Some(None), ..body(vec![dir, dir], WalkEnd::Complete) },
+        WalkBody { base: file, ..body(vec![dir, dir], WalkEnd::Complete) },
     ] {
         assert!(bad.check(2).is_err(), "{bad:?}");
     }

@@ -18,7 +18,8 @@ fn samples() -> Vec<Request<'static>> {
     let how = OpenHow { access: Access::ReadWrite, flags: OpenFlags::TRUNCATE };
     vec![
         Request::Hello { version: 1 },
-        Request::OpenChannel,
+        Request::OpenChannel { processor: None },
+        Request::OpenChannel { processor: Some(3) },
         Request::Walk(Walk { base: place, names: to, open: Some(how), inline: 512 }),
         Request::GetAttr(Place::new(TreeId(0), TreePath::ROOT)),
         Request::Open(place, OpenHow::READ),

@@ -1,16 +1,17 @@
 //! Host directories.
 
-use std::{any::Any, collections::HashMap, fmt, sync::Arc};
+use std::{any::Any, fmt, sync::Arc};
 
 use gofer_wire::{Attr, OpenHow, Owner, TreePathBuf, WalkEnd, request::NodeKind};
 
 use ranked_sync::Mutex;
 
-use super::{convert, inode::GoferInode};
+use super::{convert, inode::GoferInode, listing::Listing};
 use crate::{
     Errno, SysError, SysResult, err, lock_order,
     vfs::{
-        Creation, DirEntry, DirOps, DirSink, FileDescription, FileOps, FileType, Inode, RenameFlags,
+        Creation, DirEntry, DirOps, DirSink, FileDescription, FileOps, FileType, Inode, Intent,
+        RenameFlags,
     },
 };
 
@@ -21,37 +22,7 @@ pub(super) struct Prefetched {
     inode: Option<Arc<GoferInode>>,
 }
 
-/// A directory's entries, all of them, in the order the host told them.
-pub(super) struct Listing {
-    pub(super) entries: Vec<gofer_wire::DirEntry>,
-    by_name: HashMap<Vec<u8>, usize>,
-}
-
-impl Listing {
-    fn new(entries: Vec<gofer_wire::DirEntry>) -> Self {
-        let by_name =
-            entries.iter().enumerate().map(|(at, entry)| (entry.name.clone(), at)).collect();
-        Self { entries, by_name }
-    }
-}
-
 impl GoferInode {
-    /// All entries; kept in an immutable tree.
-    pub(super) fn list(&self) -> SysResult<Arc<Listing>> {
-        if self.tree.immutable
-            && let Some(listing) = &*self.listing.lock()
-        {
-            return Ok(listing.clone());
-        }
-        let path = self.path()?;
-        let directory = self.tree.client.read_dir(self.tree.place(path.as_path()), true)?;
-        let listing = Arc::new(Listing::new(directory.entries));
-        if self.tree.immutable {
-            *self.listing.lock() = Some(listing.clone());
-        }
-        Ok(listing)
-    }
-
     /// What is known of an entry without asking: `Some(None)` is a sure "no such entry".
     fn known(self: &Arc<Self>, name: &[u8]) -> Option<Option<Arc<GoferInode>>> {
         {
@@ -61,31 +32,39 @@ impl GoferInode {
             }
         }
         let listing = self.listing.lock().clone()?;
-        match listing.by_name.get(name).and_then(|&at| listing.entries.get(at)) {
+        match listing.get(name) {
             None => Some(None),
-            // An entry whose attributes are missing vanished while it was listed: ask.
             Some(entry) => entry.attr.map(|attr| Some(self.child(name, attr))),
         }
     }
 
     /// Whether `known` would have an answer.
-    fn known_without_taking(&self, name: &[u8]) -> Option<()> {
-        let prefetched = self.prefetched.lock();
-        if prefetched.as_ref().is_some_and(|known| known.name == name) {
-            return Some(());
+    fn knows(&self, name: &[u8]) -> bool {
+        if self.prefetched.lock().as_ref().is_some_and(|known| known.name == name) {
+            return true;
         }
-        drop(prefetched);
-        self.listing.lock().as_ref().map(|_| ())
+        let listing = self.listing.lock();
+        listing
+            .as_ref()
+            .is_some_and(|listing| listing.get(name).is_none_or(|entry| entry.attr.is_some()))
     }
 
     /// Walks `names` with one request, leaving what it learns where the lookups that follow find it.
-    fn walk(self: &Arc<Self>, names: &[&[u8]]) -> SysResult<()> {
+    fn walk(self: &Arc<Self>, names: &[&[u8]], intent: Intent) -> SysResult<()> {
         let base = self.path()?;
         let path = TreePathBuf::from_names(names.iter().copied())?;
-        // Nearly every file that is looked up is opened next; the descriptor comes along for nothing.
-        let open = self.tree.immutable.then_some(OpenHow::READ);
+        let open = match intent {
+            // Nearly every file that is looked up is opened next; the descriptor comes along for nothing.
+            _ if self.tree.immutable => Some(OpenHow::READ),
+            Intent::Look => None,
+            Intent::Read => Some(OpenHow::READ),
+            Intent::Write => Some(OpenHow::READ_WRITE),
+        };
         let place = self.tree.place(base.as_path());
         let reply = self.tree.client.walk(place, path.as_path(), open, 0)?;
+        if !self.tree.immutable {
+            self.saw(reply.base);
+        }
         let mut dir = self.clone();
         let mut last = None;
         for (name, attr) in names.iter().zip(&reply.attrs) {
@@ -98,6 +77,7 @@ impl GoferInode {
         match (reply.end, last) {
             (WalkEnd::Symlink(target), Some(link)) => link.set_target(target),
             (WalkEnd::Missing, _) => {
+                dir.count_miss();
                 if let Some(name) = names.get(reply.attrs.len()) {
                     let known = Prefetched { name: name.to_vec(), inode: None };
                     drop(dir.prefetched.lock().replace(known));
@@ -106,7 +86,7 @@ impl GoferInode {
             (WalkEnd::Failed(errno), None) => return Err(errno.into()),
             (WalkEnd::Complete, Some(file)) => {
                 if let Some(Ok(descriptor)) = reply.file {
-                    file.keep(&Arc::new(descriptor));
+                    file.keep_walked(Arc::new(descriptor), intent);
                 }
             }
             _ => {}
@@ -118,7 +98,11 @@ impl GoferInode {
         let known = match self.known(name) {
             Some(known) => known,
             None => {
-                self.walk(&[name])?;
+                self.list_if_often_missed();
+                if let Some(known) = self.known(name) {
+                    return known.ok_or(Errno::ENOENT.into());
+                }
+                self.walk(&[name], Intent::Look)?;
                 self.known(name).ok_or(Errno::EIO)?
             }
         };
@@ -139,8 +123,9 @@ impl GoferInode {
 
     fn forget_listing(&self) {
         let listing = self.listing.lock().take();
+        self.tree.listings.forgot(listing.as_deref());
         let prefetched = self.prefetched.lock().take();
-        drop((listing, prefetched));
+        drop(prefetched);
     }
 }
 
@@ -280,13 +265,20 @@ impl DirOps for GoferInode {
         Ok(())
     }
 
-    fn prefetch(&self, names: &[&[u8]]) {
-        // A failure shows again when the name itself is looked up.
-        if let (Ok(this), [first, _, ..]) = (self.strong(), names)
-            && this.known_without_taking(first).is_none()
-        {
-            let _ = this.walk(names);
+    fn prefetch(&self, names: &[&[u8]], intent: Intent) {
+        let (Ok(this), Some(first)) = (self.strong(), names.first()) else { return };
+        if this.tree.immutable {
+            this.list_if_often_missed();
+            if this.knows(first) {
+                return;
+            }
+        } else {
+            // Nothing that an earlier walk left behind may answer this one.
+            let before = this.prefetched.lock().take();
+            drop(before);
         }
+        // A failure shows again when the name itself is looked up.
+        let _ = this.walk(names, intent);
     }
 
     fn renamed(&self, inode: &Arc<dyn Inode>, new_dir: &Arc<dyn Inode>, new_name: &[u8]) {

@@ -4,7 +4,7 @@ use std::{
     any::Any,
     fmt,
     os::fd::{AsFd, OwnedFd},
-    sync::{Arc, OnceLock, Weak},
+    sync::{Arc, OnceLock, Weak, atomic::AtomicU32},
 };
 
 use gofer_wire::{Attr, Device, OpenFlags, OpenHow, Timestamp, TreePathBuf};
@@ -12,14 +12,18 @@ use platform::host::poller;
 use ranked_sync::Mutex;
 
 use super::{
-    Tree, convert,
-    dir::{GoferDirFile, Listing, Prefetched},
+    Tree, Walked, convert,
+    dir::{GoferDirFile, Prefetched},
     file::GoferFile,
+    listing::Listing,
     open_files::{OpenFiles, attr_of},
 };
 use crate::{
     Errno, SysResult, err, lock_order,
-    vfs::{DirOps, FileOps, FileType, Inode, Metadata, SetAttr, TimeSpec, VfsPath, XattrSetMode},
+    vfs::{
+        DirOps, FileOps, FileType, Inode, Intent, Metadata, SetAttr, TimeSpec, VfsPath,
+        XattrSetMode,
+    },
 };
 
 /// Parent and name; `None` for the root.
@@ -34,12 +38,15 @@ pub(super) struct GoferInode {
     place: Mutex<lock_order::Leaf, Home>,
     /// As last seen.
     attr: Mutex<lock_order::Leaf, Attr>,
-    target: OnceLock<Vec<u8>>,
+    /// Of a link: where it points, as a walk said it. In a shared tree for the next who asks only.
+    target: Mutex<lock_order::Leaf, Option<Vec<u8>>>,
     /// Opened for reading before, and likely again.
     read_file: OnceLock<Arc<OwnedFd>>,
     /// In a shared tree: the descriptors by which it is open.
     open: Mutex<lock_order::Leaf, OpenFiles>,
     pub(super) listing: Mutex<lock_order::Leaf, Option<Arc<Listing>>>,
+    /// Missing names that were asked for, of a directory.
+    pub(super) misses: AtomicU32,
     pub(super) prefetched: Mutex<lock_order::Leaf, Option<Prefetched>>,
     /// The guest's own fifo or socket of that place; host ones are never opened.
     pub(super) bound: OnceLock<Arc<dyn Any + Send + Sync>>,
@@ -63,10 +70,11 @@ impl GoferInode {
             root_dev,
             place: Mutex::new(place),
             attr: Mutex::new(attr),
-            target: OnceLock::new(),
+            target: Mutex::new(None),
             read_file: OnceLock::new(),
             open: Mutex::new(OpenFiles::default()),
             listing: Mutex::new(None),
+            misses: AtomicU32::new(0),
             prefetched: Mutex::new(None),
             bound: OnceLock::new(),
         })
@@ -101,7 +109,7 @@ impl GoferInode {
     }
 
     pub(super) fn set_target(&self, target: Vec<u8>) {
-        let _ = self.target.set(target);
+        *self.target.lock() = Some(target);
     }
 
     /// Attributes as the gofer told them just now.
@@ -140,10 +148,11 @@ impl GoferInode {
         let same = old.id() == new.id()
             && old.file_type() == new.file_type()
             && (old.btime == new.btime || old.btime.is_none() || new.btime.is_none());
-        if same && self.open.lock().any().is_none() {
-            self.saw(new);
-        }
         if same {
+            self.saw(new);
+            if let Some(target) = now.target.lock().take() {
+                self.set_target(target);
+            }
             let below = now.prefetched.lock().take();
             let before = std::mem::replace(&mut *self.prefetched.lock(), below);
             drop(before);
@@ -171,6 +180,18 @@ impl GoferInode {
         {
             self.tree.unkeep_file();
         }
+    }
+
+    /// Keeps the descriptor that came with a walk: in an immutable tree for all opens to come, in a shared
+    /// one for the open that follows.
+    pub(super) fn keep_walked(&self, file: Arc<OwnedFd>, intent: Intent) {
+        if self.tree.immutable {
+            return self.keep(&file);
+        }
+        let walked =
+            Walked { id: self.cached_attr().id(), writable: intent == Intent::Write, file };
+        let before = self.tree.walked.lock().replace(walked);
+        drop(before);
     }
 
     fn open_file(&self, how: OpenHow) -> SysResult<Arc<OwnedFd>> {
@@ -223,7 +244,14 @@ impl GoferInode {
                 return Ok(Box::new(GoferFile::new(self, file, writable)));
             }
         }
-        // Truncation was done through `set_attr`.
+        let writable = access != libc::O_RDONLY as u32;
+        if open_flags(flags).is_empty()
+            && let Some(file) = self.tree.take_walked(self.cached_attr().id(), writable)
+        {
+            self.open.lock().opened(&file, writable);
+            return Ok(Box::new(GoferFile::new(self, file, writable)));
+        }
+        // Truncation is done through `set_attr`.
         let (file, writable) = if access == libc::O_RDONLY as u32 {
             (self.open_for_reading()?, false)
         } else {
@@ -262,6 +290,14 @@ impl Inode for GoferInode {
         Ok(convert::metadata(&self.attr()?, self.tree.dev, self.root_dev))
     }
 
+    fn metadata_seen(&self) -> SysResult<Metadata> {
+        Ok(convert::metadata(&self.cached_attr(), self.tree.dev, self.root_dev))
+    }
+
+    fn kind(&self) -> Option<FileType> {
+        self.file_type()
+    }
+
     fn set_attr(&self, change: &SetAttr) -> SysResult<()> {
         let change = convert::set_attr(change);
         if !self.tree.immutable {
@@ -291,14 +327,18 @@ impl Inode for GoferInode {
         if self.file_type() != Some(FileType::Symlink) {
             return err!(EINVAL);
         }
-        if self.tree.immutable
-            && let Some(target) = self.target.get()
-        {
-            return Ok(target.clone());
+        let known = {
+            let mut target = self.target.lock();
+            if self.tree.immutable { target.clone() } else { target.take() }
+        };
+        if let Some(target) = known {
+            return Ok(target);
         }
         let path = self.path()?;
         let target = self.tree.client.read_link(self.tree.place(path.as_path()))?;
-        self.set_target(target.clone());
+        if self.tree.immutable {
+            self.set_target(target.clone());
+        }
         Ok(target)
     }
 
@@ -340,6 +380,7 @@ impl Drop for GoferInode {
         if self.read_file.get().is_some() {
             self.tree.unkeep_file();
         }
+        self.tree.listings.forgot(self.listing.get_mut().as_deref());
         // A chain of 100,000 parents must not be dropped by recursion.
         let mut next = self.place.get_mut().take().map(|(parent, _)| parent);
         while let Some(parent) = next {

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     Errno, SysResult, err,
     fs::pipe::Pipe,
-    vfs::{Creation, DirOps, FileType, Inode, RenameFlags, TimeSpec},
+    vfs::{Creation, DirOps, FileType, Inode, Intent, RenameFlags, TimeSpec},
 };
 
 impl Entries {
@@ -122,7 +122,8 @@ impl OverlayInode {
         })?
     }
 
-    /// Puts a new inode into this directory. `EEXIST` when the name is taken.
+    /// Puts a new inode into this directory. `EEXIST` when the name is taken; that it is not taken by something
+    /// below, VFS found out before.
     fn add(
         &self,
         name: &[u8],
@@ -131,10 +132,8 @@ impl OverlayInode {
         new: &Creation,
         content: impl FnOnce(u64) -> Content,
     ) -> SysResult<Arc<OverlayInode>> {
-        match self.entry(name) {
-            Ok(_) => return err!(EEXIST),
-            Err(error) if error.errno() == Errno::ENOENT => {}
-            Err(error) => return Err(error),
+        if let Some(Some(_)) = self.known(name)? {
+            return err!(EEXIST);
         }
         self.pin()?;
         let inode = Self::new(&self.shared, kind, rdev, new, content)?;
@@ -210,12 +209,16 @@ impl DirOps for OverlayInode {
         Ok(self.entry(name)?)
     }
 
-    fn prefetch(&self, names: &[&[u8]]) {
+    fn missing_is_cheap(&self) -> bool {
+        self.lower.is_none()
+    }
+
+    fn prefetch(&self, names: &[&[u8]], intent: Intent) {
         let Some(first) = names.first() else { return };
         if let (Some(lower), Ok(None)) = (&self.lower, self.known(first))
             && let Some(lower) = lower.as_dir()
         {
-            lower.prefetch(names);
+            lower.prefetch(names, intent);
         }
     }
 
@@ -303,11 +306,8 @@ impl DirOps for OverlayInode {
         let to_dir = ours(new_dir)?;
         let this = self.strong()?;
         let inode = self.entry(name)?;
-        let target = match to_dir.entry(new_name) {
-            Ok(target) => Some(target),
-            Err(error) if error.errno() == Errno::ENOENT => None,
-            Err(error) => return Err(error),
-        };
+        // VFS holds what it found; what it did not find is not there.
+        let target = to_dir.known(new_name)?.flatten();
         self.pin()?;
         to_dir.pin()?;
         inode.change_attrs(|attrs| attrs.ctime = TimeSpec::now())?;
