@@ -30,6 +30,8 @@ pub(crate) mod sys;
 mod system;
 mod zygote;
 
+#[cfg(test)]
+pub(crate) use blob::after_sigreturn;
 pub(crate) use blob::{after_doorbell, unborn};
 pub(crate) use control::{Control, Slot};
 pub(crate) use kick::Kicker;

@@ -97,7 +97,7 @@ pub(crate) fn after_doorbell() -> u64 {
 }
 
 /// The instruction pointer which the filter sees for the handler's `rt_sigreturn`.
-pub(super) fn after_sigreturn() -> u64 {
+pub(crate) fn after_sigreturn() -> u64 {
     TEXT + offset(addr_of!(lazaret_stub_after_sigreturn))
 }
 

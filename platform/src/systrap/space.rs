@@ -164,15 +164,23 @@ impl AddressSpace for SystrapSpace {
 
     fn renew(&self) -> Result<bool, PlatformError> {
         // With one thread there is nobody who could have kept something but that one, and it waits in a
-        // system call: its registers are set anew before it runs on.
-        let slot = match self.idle.lock().as_slice() {
-            [thread] if self.process.is_single() && matches!(thread.state, State::Call(_)) => {
-                thread.slot
+        // system call.
+        let mut thread = {
+            let mut idle = self.idle.lock();
+            match idle.as_slice() {
+                [thread] if self.process.is_single() && matches!(thread.state, State::Call(_)) => {}
+                _ => return Ok(false),
             }
-            _ => return Ok(false),
+            let Some(thread) = idle.pop() else { return Ok(false) };
+            thread
         };
+        let State::Call(call) = thread.state else { return Ok(false) };
         self.clear()?;
-        self.process.wipe(slot);
+        self.process.wipe(thread.slot);
+        // Guest code can block our signal, or have its frame put elsewhere (rt_sigreturn). Such a thread ends
+        // here, not when another process has it.
+        thread.fetch(&self.process, call).inspect_err(|_| self.process.kill())?;
+        self.idle.lock().push(thread);
         Ok(true)
     }
 
@@ -190,5 +198,70 @@ impl Drop for SystrapSpace {
         // Before the listeners close: a call that nobody can answer any more returns
         // ENOSYS, and no guest code may run on that.
         self.process.kill();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Backing, Prot, Trap, stub::Kind};
+
+    const CODE: u64 = 0x40_0000;
+    const DATA: u64 = 0x50_0000;
+    const PAGE: u64 = 4096;
+
+    /// A space whose only thread has left, in a system call, after an rt_sigreturn into a frame of its own
+    /// with this mask of blocked signals.
+    fn left_space(system: &Arc<StubSystem>, mask: u64) -> Arc<SystrapSpace> {
+        let memory = Arc::new(MemoryFile::new(None).unwrap());
+        let space = SystrapSpace::new(system.clone(), memory.clone(), Arc::default()).unwrap();
+        let space = Arc::new(space);
+        let pages = memory.allocate(2 * PAGE, None).unwrap();
+        // mov eax, 15; jmp rsi; then syscall
+        memory.slice(pages).copy_from(&[0xb8, 15, 0, 0, 0, 0xff, 0xe6, 0x0f, 0x05]);
+        let mut context = [0u64; 64];
+        // struct ucontext: flags, rsp, rip, eflags, segments, mask.
+        for (at, value) in [
+            (0, 6),
+            (160, DATA + PAGE),
+            (168, CODE + 7),
+            (176, 0x202),
+            (184, 0x33 | 0x2b << 48),
+            (296, mask),
+        ] {
+            context[at / 8] = value;
+        }
+        let bytes: Vec<u8> = context.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        memory.slice(pages.sub(PAGE, PAGE)).copy_from(&bytes);
+        let map = |addr, at, prot| {
+            let backing = Backing::Memory(pages.sub(at, PAGE));
+            MapOp::Map { addr, len: PAGE, prot, backing, populate: false }
+        };
+        let ops = [map(CODE, 0, Prot::READ | Prot::EXEC), map(DATA, PAGE, Prot::READ)];
+        space.apply(&ops).unwrap();
+        let mut thread = SystrapContext::new(space.clone()).unwrap();
+        let registers = thread.registers().unwrap();
+        (registers.rip, registers.rsp) = (CODE, DATA);
+        registers.rsi = crate::stub::after_sigreturn() - 2;
+        let trap = loop {
+            match thread.switch().unwrap() {
+                Trap::Interrupted => {}
+                trap => break trap,
+            }
+        };
+        assert!(matches!(trap, Trap::Syscall { .. }), "{trap:?}");
+        drop(thread);
+        space
+    }
+
+    #[test]
+    fn a_thread_that_resists_is_not_given_to_another_process() {
+        let system = Arc::new(StubSystem::start(Kind::Notify).unwrap());
+        assert!(left_space(&system, 0).renew().unwrap());
+        let resisting = left_space(&system, u64::MAX);
+        assert!(resisting.renew().is_err());
+        while resisting.is_alive() {
+            std::thread::yield_now();
+        }
     }
 }
