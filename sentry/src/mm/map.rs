@@ -19,10 +19,6 @@ use super::{
 /// Smaller mappings are never refused for the host's size, so that it need not be asked.
 const OVERCOMMIT_CHECK_MIN: u64 = 256 << 20;
 
-/// Smaller writable mappings are filled with pages at once: who asks for so little will use it, and a page costs less
-/// with the mapping than by a fault of its own.
-const POPULATE_MAX: u64 = 16 << 10;
-
 /// Where a mapping is to go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Placement {
@@ -119,8 +115,6 @@ impl MemoryManager {
             let populate =
                 request.populate || vma.flags.contains(VmaFlags::LOCKED) && !vma.prot.is_empty();
             let (prot, anonymous) = (vma.prot, vma.is_anonymous());
-            let populate =
-                populate || (anonymous && len <= POPULATE_MAX && prot.contains(Prot::WRITE));
             state.insert_vma(range.clone(), vma);
             let filled = if anonymous {
                 state.fill_anonymous(&self.memory, range.clone(), &mut batch, populate)

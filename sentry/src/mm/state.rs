@@ -26,9 +26,6 @@ pub(super) const EAGER_MAX: u64 = 4 << 30;
 /// Such a piece.
 pub(super) const LAZY_CHUNK: u64 = 16 << 20;
 
-/// Smaller pieces are not committed in one call of their own before they are populated.
-const COMMIT_MIN: u64 = 64 << 10;
-
 /// `vm.max_map_count`.
 pub(super) const MAX_MAP_COUNT: usize = 65530;
 
@@ -191,8 +188,8 @@ impl MmState {
         let len = gap.end - gap.start;
         let near = self.memory_before(gap.start);
         let place = memory.allocate(len, near)?;
-        if populate && len > COMMIT_MIN {
-            // Committing is only an optimization: without it pages come one by one.
+        if populate {
+            // Committing is only an optimization: without it pages come at first touch.
             let _ = memory.commit(place);
         }
         let pma = Pma {

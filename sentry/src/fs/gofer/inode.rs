@@ -48,6 +48,8 @@ pub(super) struct GoferInode {
     /// Missing names that were asked for, of a directory.
     pub(super) misses: AtomicU32,
     pub(super) prefetched: Mutex<lock_order::Leaf, Option<Prefetched>>,
+    /// In an immutable tree: why it carries no capabilities, once that was asked.
+    no_capabilities: OnceLock<Errno>,
     /// The guest's own fifo or socket of that place; host ones are never opened.
     pub(super) bound: OnceLock<Arc<dyn Any + Send + Sync>>,
 }
@@ -74,6 +76,7 @@ impl GoferInode {
             read_file: OnceLock::new(),
             open: Mutex::new(OpenFiles::default()),
             listing: Mutex::new(None),
+            no_capabilities: OnceLock::new(),
             misses: AtomicU32::new(0),
             prefetched: Mutex::new(None),
             bound: OnceLock::new(),
@@ -343,8 +346,19 @@ impl Inode for GoferInode {
     }
 
     fn get_xattr(&self, name: &[u8]) -> SysResult<Vec<u8>> {
+        // Each execve asks for it, and hardly any file has one.
+        let capabilities = self.tree.immutable && name == b"security.capability";
+        if capabilities && let Some(errno) = self.no_capabilities.get() {
+            return Err((*errno).into());
+        }
         let path = self.path()?;
-        Ok(self.tree.client.get_xattr(self.tree.place(path.as_path()), name)?)
+        let value = self.tree.client.get_xattr(self.tree.place(path.as_path()), name);
+        if let Err(errno @ (Errno::ENODATA | Errno::EOPNOTSUPP)) = value
+            && capabilities
+        {
+            let _ = self.no_capabilities.set(errno);
+        }
+        Ok(value?)
     }
 
     fn set_xattr(&self, name: &[u8], value: &[u8], mode: XattrSetMode) -> SysResult<()> {
