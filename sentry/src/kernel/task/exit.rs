@@ -54,9 +54,12 @@ impl CurrentTask {
         let space = self.mm.space().clone();
         // Dropping the context may end the stub: before the parent hears that the child is gone.
         drop(self);
-        task.kernel().platform().recycle(space);
         task.clock_end();
         task.leave(status);
+        // While the parent takes note. Without init there is nobody to use it again.
+        if task.pid() != 1 {
+            task.kernel().platform().recycle(space);
+        }
     }
 
     /// Robust futexes, the thread id for pthread_join, the vfork parent.
