@@ -156,10 +156,15 @@ CASE(wait_for_process_group)
 
 CASE(wait4_fills_resource_usage)
 {
+	/* A kernel counts the pages of a small process only roughly: this one has more. */
+	static char memory[1 << 20];
 	pid_t pid;
 	SPAWN(pid)
-		for (volatile int i = 0; i < 3000000; i++)
+	{
+		memset(memory, 1, sizeof memory);
+		for (volatile int i = 0; i < 30000000; i++)
 			;
+	}
 	struct rusage usage = {0};
 	int status;
 	expect_eq(wait4(pid, &status, 0, &usage), pid);
