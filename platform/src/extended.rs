@@ -81,6 +81,11 @@ impl ExtendedFormat {
         Some(Self { len, regset_len, sw_reserved, features, mxcsr_mask: mxcsr_mask(bytes) })
     }
 
+    /// The components that guests have (XCR0).
+    pub(crate) fn features(&self) -> u64 {
+        self.features
+    }
+
     /// The state of a new thread.
     pub(crate) fn initial(&self) -> XState {
         let mut bytes = vec![0; self.len];

@@ -27,7 +27,7 @@ mod systrap;
 mod trap;
 mod vdso;
 
-use std::{any::Any, fmt, os::fd::OwnedFd, sync::Arc};
+use std::{any::Any, fmt, ops::Range, os::fd::OwnedFd, sync::Arc};
 
 use bitflags::bitflags;
 use linux_abi::Errno;
@@ -90,13 +90,29 @@ pub enum PlatformError {
     Unsupported(String),
 }
 
+/// A system-call site that calls the platform instead of trapping: its code jumps to a detour,
+/// which calls and comes back.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rewrite {
+    /// The system-call instruction.
+    pub site: u64,
+    /// The first changed byte, and what to put there.
+    pub patch_at: u64,
+    pub patch: Vec<u8>,
+    /// Where the detour's code goes, and that code.
+    pub detour_at: u64,
+    pub detour: Vec<u8>,
+    /// How many bytes of the instruction behind the call were moved into the detour.
+    pub moved: u8,
+}
+
 /// A way to run guest code. One per sandbox.
 pub trait Platform: Send + Sync + fmt::Debug {
     /// `systrap`, `ptrace` or `kvm`.
     fn name(&self) -> &'static str;
 
     /// Guest addresses lie in `start..end`, page aligned.
-    fn user_range(&self) -> std::ops::Range<u64>;
+    fn user_range(&self) -> Range<u64>;
 
     /// Waits until it can be used, where it is still being made.
     ///
@@ -150,6 +166,30 @@ pub trait AddressSpace: Any + Send + Sync + fmt::Debug {
         true
     }
 
+    /// How to rewrite the system-call instruction at `site` so that it calls the platform
+    /// instead of trapping. `code`: what is there, from the address `code_at` on, as far as
+    /// it is one page and one mapping. `room`: whole pages near by which are to hold the detour. `None`: it has
+    /// to stay.
+    fn plan_rewrite(&self, site: u64, code_at: u64, code: &[u8], room: Range<u64>) -> Option<Rewrite> {
+        let _ = (site, code_at, code, room);
+        None
+    }
+
+    /// The rewritten code is in place.
+    fn note_rewrite(&self, rewrite: &Rewrite) {
+        let _ = rewrite;
+    }
+
+    /// What was rewritten in `range` is no longer there.
+    fn forget_rewrites(&self, range: Range<u64>) {
+        let _ = range;
+    }
+
+    /// What was rewritten in `parent` is rewritten here too.
+    fn inherit_rewrites(&self, parent: &dyn AddressSpace) {
+        let _ = parent;
+    }
+
     /// Makes a context for a new guest thread in this address space. To be called
     /// by the host thread that will run it (ptrace and kvm need that).
     /// It starts with zero registers and the initial FPU state.
@@ -189,10 +229,27 @@ pub trait Context: Send {
     /// `vfork`, keeping nothing of the old one. Registers become zero.
     fn move_to(&mut self, space: Arc<dyn AddressSpace>) -> Result<(), PlatformError>;
 
+    /// What the platform may answer by itself from now on; `None`: nothing, each system call is
+    /// a trap. Without effect on platforms that trap every call.
+    fn set_answers(&mut self, answers: Option<Answers>) {
+        let _ = answers;
+    }
+
+    /// The address of a system-call instruction which has become worth rewriting
+    /// ([`AddressSpace::plan_rewrite`]) since this was last asked.
+    fn take_hot_site(&mut self) -> Option<u64> {
+        None
+    }
+
     /// One instruction only, then [`Trap::Exception`] with SIGTRAP: for `ptrace`
     /// inside the sandbox. Holds until switched off.
     fn set_single_step(&mut self, on: bool) -> Result<(), PlatformError>;
 }
+
+/// What a guest thread may be told without asking the sentry: in this order, what `getpid`,
+/// `gettid`, `getuid`, `getgid`, `geteuid` and `getegid` return.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answers(pub [u32; 6]);
 
 /// Interrupts a context; see [`Context::kicker`].
 pub trait Kick: Send + Sync + fmt::Debug {

@@ -9,6 +9,8 @@ ranked_sync::lock_order! {
     IdleThreads,
     /// An address space's list of changes, while the stub carries them out.
     SpaceCommands,
+    /// Rewritten call sites of an address space; a child's after its parent's.
+    CallSites,
     /// Spare stub processes.
     SparePool,
     /// A stub process' guest threads.

@@ -12,9 +12,13 @@
 //! # Lock order
 //! `IdleThreads`, `SpaceCommands`, then those of [`crate::stub`].
 
+mod attention;
+mod call;
 mod context;
 mod extended;
 mod frame;
+mod hot_sites;
+mod sites;
 mod space;
 mod thread;
 
@@ -23,7 +27,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use self::space::SystrapSpace;
+use self::{attention::Load, space::SystrapSpace};
 use crate::{
     AddressSpace, Platform, PlatformError, VdsoImage,
     extended::ExtendedFormat,
@@ -40,8 +44,15 @@ pub(crate) const USER_START: u64 = 0x1_0000;
 pub(crate) struct Systrap {
     system: Arc<StubSystem>,
     memory: Arc<MemoryFile>,
-    format: Arc<OnceLock<ExtendedFormat>>,
+    shared: Arc<Shared>,
     vdso: VdsoImage,
+}
+
+/// What all address spaces share.
+#[derive(Debug)]
+struct Shared {
+    format: OnceLock<ExtendedFormat>,
+    load: Arc<Load>,
 }
 
 impl Systrap {
@@ -49,7 +60,8 @@ impl Systrap {
     pub(crate) fn new(memory: Arc<MemoryFile>) -> Result<Self, PlatformError> {
         let system = Arc::new(StubSystem::start(Kind::Notify)?);
         let vdso = vdso::image(system.host_vdso());
-        Ok(Self { system, memory, format: Arc::default(), vdso })
+        let shared = Arc::new(Shared { format: OnceLock::new(), load: Arc::new(Load::new()) });
+        Ok(Self { system, memory, shared, vdso })
     }
 }
 
@@ -64,7 +76,7 @@ impl Platform for Systrap {
 
     fn new_address_space(&self) -> Result<Arc<dyn AddressSpace>, PlatformError> {
         let (system, memory) = (self.system.clone(), self.memory.clone());
-        Ok(Arc::new(SystrapSpace::new(system, memory, self.format.clone())?))
+        Ok(Arc::new(SystrapSpace::new(system, memory, self.shared.clone())?))
     }
 
     fn vdso(&self) -> &VdsoImage {

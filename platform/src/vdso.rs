@@ -34,6 +34,11 @@ pub(crate) fn image(host_vdso: Option<u64>) -> VdsoImage {
     VdsoImage { image: image.into(), sigreturn_offset: SIGRETURN }
 }
 
+/// Where the host's `clock_gettime` is in stub processes.
+pub(crate) fn clock(host_vdso: Option<u64>) -> Option<u64> {
+    target(b"__vdso_clock_gettime", host_vdso)
+}
+
 /// Where the host's function is in stub processes.
 fn target(name: &[u8], host_vdso: Option<u64>) -> Option<u64> {
     host_vdso?.checked_add(elf::symbol(host_image()?, name)?)

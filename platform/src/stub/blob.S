@@ -45,6 +45,16 @@ lazaret_stub_fail:
     syscall
     ud2
 
+// The initial extended state, for xrstor, which may touch as many bytes as the state of
+// all its components has: what follows in this page is read, too.
+.balign 64
+lazaret_stub_xstate:
+    .word 0x37f
+    .zero 22
+    .long 0x1f80
+    .zero 484
+    .zero 64
+
 // The zygote proper. Its own page is writable: no guest code runs beside it.
 .globl lazaret_stub_zygote
 lazaret_stub_zygote:
@@ -53,7 +63,7 @@ lazaret_stub_zygote:
     mov rsi, [r12 + {Z_UNMAP_LEN}]
     mov eax, 11                     // munmap: the temporary place
     syscall
-    mov eax, -1                     // no vector register of the sentry may be seen
+    mov eax, ~(3 << 17)             // no vector register of the sentry may be seen (AMX is off)
     mov edx, -1
     xrstor [rip + lazaret_stub_xstate]
     mov edi, 38                     // prctl(PR_SET_NO_NEW_PRIVS, 1)
@@ -341,6 +351,9 @@ lazaret_stub_helper:
 lazaret_stub_handler:
     rdfsbase r10
     rdgsbase r8
+    mov rax, rsp
+    and rax, -{SLOT_SIZE}
+    mov dword ptr [rax + {S_HANDLER}], 1
     mov eax, {DOORBELL}
     syscall
 .globl lazaret_stub_after_doorbell
@@ -358,17 +371,209 @@ lazaret_stub_after_doorbell:
 lazaret_stub_after_sigreturn:
     ud2
 
+// Where rewritten call sites come. rax: the number; rcx: the site's own `syscall`
+// instruction, behind which lies the way back; r11 is free, as it is in a system call. GS is the thread's
+// slot, unless the guest uses GS itself: then the site makes its system call.
+//
+// A signal may come at any instruction. From the labels below the sentry tells how far the call
+// is, and lets it start again or be complete: up to `answered` and while no reply has come, nothing
+// has happened yet.
+.balign 64
+.globl lazaret_stub_call_refused
+lazaret_stub_call_refused:
+    jmp rcx
+.balign 16
+.globl lazaret_stub_call
+lazaret_stub_call:
+    rdgsbase r11
+    shr r11, {SLOTS_SHIFT}
+    cmp r11d, {SLOTS_TOP}
+    jne lazaret_stub_call_refused
+    mov gs:[{S_BACK}], rcx
+    mov gs:[{S_NUMBER}], rax
+.globl lazaret_stub_call_saved
+lazaret_stub_call_saved:
+    cmp rax, 255
+    ja 30f
+    lea r11, [rip + lazaret_stub_answers]
+    movzx ecx, byte ptr [r11 + rax]
+    test ecx, ecx
+    jz 30f
+    mov r11, gs:[{S_ANSWERS}]
+    cmp dword ptr [r11], 0
+    je 30f
+    cmp ecx, {ANSWER_CLOCK}
+    jae 25f
+    mov eax, [r11 + rcx * 4]
+.globl lazaret_stub_call_answered
+lazaret_stub_call_answered:
+    mov rcx, gs:[{S_BACK}]
+    add rcx, 2
+    jmp rcx
+25: jne 27f                         // clock_gettime, for the clocks that the vDSO reads
+    cmp edi, 7
+    ja 30f
+    mov r11d, 0xf3
+    bt r11d, edi
+    jnc 30f
+    movabs r11, {CONST}
+    mov r11, [r11 + {C_CLOCK}]
+    test r11, r11
+    jz 30f
+    mov gs:[{S_KEPT}], rdi
+    mov gs:[{S_KEPT} + 8], rsi
+    mov gs:[{S_KEPT} + 16], rdx
+    mov gs:[{S_KEPT} + 24], r8
+    mov gs:[{S_KEPT} + 32], r9
+    mov gs:[{S_KEPT} + 40], r10
+    mov gs:[{S_KEPT} + 48], rsp
+.globl lazaret_stub_call_clock
+lazaret_stub_call_clock:
+    rdgsbase rcx
+    lea rsp, [rcx + {S_STACK_TOP}]
+    lea rsi, [rcx + {S_TIME}]
+    call r11
+    mov rdi, gs:[{S_KEPT}]
+    mov rsi, gs:[{S_KEPT} + 8]
+    mov rdx, gs:[{S_KEPT} + 16]
+    mov r8, gs:[{S_KEPT} + 24]
+    mov r9, gs:[{S_KEPT} + 32]
+    mov r10, gs:[{S_KEPT} + 40]
+    mov rsp, gs:[{S_KEPT} + 48]
+.globl lazaret_stub_call_clock_end
+lazaret_stub_call_clock_end:
+    test eax, eax
+    mov rax, gs:[{S_NUMBER}]
+    jnz 30f
+    mov rcx, gs:[{S_TIME}]          // a bad address faults here, and the call starts again
+    mov r11, gs:[{S_TIME} + 8]
+    mov [rsi], rcx
+    mov [rsi + 8], r11
+    xor eax, eax
+    jmp lazaret_stub_call_answered
+27: syscall                         // sched_yield, the one call that is made on the host
+.globl lazaret_stub_after_yield
+lazaret_stub_after_yield:
+    xor eax, eax
+    jmp lazaret_stub_call_answered
+
+30: mov gs:[{S_REGISTERS} + 0], r15 // handed to the sentry
+    mov gs:[{S_REGISTERS} + 8], r14
+    mov gs:[{S_REGISTERS} + 16], r13
+    mov gs:[{S_REGISTERS} + 24], r12
+    mov gs:[{S_REGISTERS} + 32], rbp
+    mov gs:[{S_REGISTERS} + 40], rbx
+    mov gs:[{S_REGISTERS} + 56], r10
+    mov gs:[{S_REGISTERS} + 64], r9
+    mov gs:[{S_REGISTERS} + 72], r8
+    mov gs:[{S_REGISTERS} + 96], rdx
+    mov gs:[{S_REGISTERS} + 104], rsi
+    mov gs:[{S_REGISTERS} + 112], rdi
+    mov gs:[{S_REGISTERS} + 152], rsp
+    rdfsbase rcx
+    mov gs:[{S_REGISTERS} + 168], rcx
+31: cmp dword ptr gs:[{S_ATTENTIVE}], 0
+    je 35f
+    mov dword ptr gs:[{S_STATE}], {CALL_POSTED}
+    mov ecx, {CALL_LOOKS}
+32: mov r11d, gs:[{S_STATE}]
+    cmp r11d, {CALL_RUNG}
+    ja 40f
+    pause
+    dec ecx
+    jnz 32b
+    mov eax, {CALL_POSTED}
+    mov ecx, {CALL_RUNG}
+    lock cmpxchg gs:[{S_STATE}], ecx
+    je 36f
+    mov r11d, eax
+    jmp 40f
+35: mov dword ptr gs:[{S_STATE}], {CALL_RUNG}
+36: mov eax, {DOORBELL}
+    syscall
+.globl lazaret_stub_after_call
+lazaret_stub_after_call:
+    mov r11d, gs:[{S_STATE}]
+40: cmp r11d, {CALL_RESULT}
+    jne 41f
+    mov rcx, gs:[{S_BACK}]
+    mov rax, gs:[{S_REGISTERS} + 80]
+    add rcx, 2
+    mov dword ptr gs:[{S_STATE}], 0
+.globl lazaret_stub_call_left
+lazaret_stub_call_left:
+    jmp rcx
+41: cmp r11d, {CALL_SAVE}
+    jne 42f
+    movabs r11, {CONST}
+    mov eax, [r11 + {C_FEATURES}]
+    mov edx, [r11 + {C_FEATURES} + 4]
+    xsave64 gs:[{S_XSTATE}]
+    mov rdx, gs:[{S_REGISTERS} + 96]
+    jmp 31b
+42: cmp r11d, {CALL_LOAD}
+    jb 45f                          // CALL_FRAME
+    cmp r11d, {CALL_LOAD_EXTENDED}
+    ja 45f
+    jb 43f
+    movabs r11, {CONST}
+    mov eax, [r11 + {C_FEATURES}]
+    mov edx, [r11 + {C_FEATURES} + 4]
+    xrstor64 gs:[{S_XSTATE}]
+43: mov rcx, gs:[{S_REGISTERS} + 168]
+    wrfsbase rcx
+    rdgsbase rcx
+    lea rsp, [rcx + {S_STACK_TOP}]
+    push qword ptr gs:[{S_REGISTERS} + 144]
+    popfq
+    mov r15, gs:[{S_REGISTERS} + 0]
+    mov r14, gs:[{S_REGISTERS} + 8]
+    mov r13, gs:[{S_REGISTERS} + 16]
+    mov r12, gs:[{S_REGISTERS} + 24]
+    mov rbp, gs:[{S_REGISTERS} + 32]
+    mov rbx, gs:[{S_REGISTERS} + 40]
+    mov r11, gs:[{S_REGISTERS} + 48]
+    mov r10, gs:[{S_REGISTERS} + 56]
+    mov r9, gs:[{S_REGISTERS} + 64]
+    mov r8, gs:[{S_REGISTERS} + 72]
+    mov rax, gs:[{S_REGISTERS} + 80]
+    mov rcx, gs:[{S_REGISTERS} + 88]
+    mov rdx, gs:[{S_REGISTERS} + 96]
+    mov rsi, gs:[{S_REGISTERS} + 104]
+    mov rdi, gs:[{S_REGISTERS} + 112]
+    mov rsp, gs:[{S_REGISTERS} + 152]
+    mov dword ptr gs:[{S_STATE}], 0
+.globl lazaret_stub_call_loaded
+lazaret_stub_call_loaded:
+    jmp qword ptr gs:[{S_REGISTERS} + 128]
+45: ud2
+.globl lazaret_stub_call_end
+lazaret_stub_call_end:
+
+// What the stub answers, by number: the word of the slot's answers (getpid, gettid, getuid,
+// getgid, geteuid, getegid), or how (clock_gettime, sched_yield).
+.balign 64
+lazaret_stub_answers:
+    .byte 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+    .byte 0, 0, 0, 0, 0, 0, 0, 0, 15, 0, 0, 0, 0, 0, 0, 0
+    .byte 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0
+    .byte 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+    .byte 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+    .byte 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+    .byte 0, 0, 0, 0, 0, 0, 3, 0, 4, 0, 0, 5, 6, 0, 0, 0
+    .byte 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+    .byte 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+    .byte 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+    .byte 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+    .byte 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 2, 0, 0, 0, 0, 0
+    .byte 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+    .byte 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+    .byte 0, 0, 0, 0, 14, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+    .byte 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
+
 lazaret_stub_no_signals:
     .quad 0
 
-// The initial extended state, for xrstor.
-.balign 64
-lazaret_stub_xstate:
-    .word 0x37f
-    .zero 22
-    .long 0x1f80
-    .zero 484
-    .zero 64
 .balign 64
 .globl lazaret_stub_end
 lazaret_stub_end:

@@ -49,6 +49,29 @@ global_asm!(
     S_SPAWN_ERROR_SEQ = const S_SPAWN_ERROR_SEQ,
     S_FS_BASE = const S_FS_BASE,
     S_GS_BASE = const S_GS_BASE,
+    SLOTS_SHIFT = const SLOTS_SHIFT,
+    SLOTS_TOP = const SLOTS >> SLOTS_SHIFT,
+    C_CLOCK = const C_CLOCK,
+    C_FEATURES = const C_FEATURES,
+    S_STATE = const S_STATE,
+    S_ATTENTIVE = const S_ATTENTIVE,
+    S_HANDLER = const S_HANDLER,
+    S_BACK = const S_BACK,
+    S_NUMBER = const S_NUMBER,
+    S_ANSWERS = const S_ANSWERS,
+    S_KEPT = const S_KEPT,
+    S_TIME = const S_TIME,
+    S_REGISTERS = const S_REGISTERS,
+    S_STACK_TOP = const S_STACK_TOP,
+    S_XSTATE = const S_XSTATE,
+    CALL_POSTED = const CALL_POSTED,
+    CALL_RUNG = const CALL_RUNG,
+    CALL_RESULT = const CALL_RESULT,
+    CALL_SAVE = const CALL_SAVE,
+    CALL_LOAD = const CALL_LOAD,
+    CALL_LOAD_EXTENDED = const CALL_LOAD_EXTENDED,
+    CALL_LOOKS = const CALL_LOOKS,
+    ANSWER_CLOCK = const ANSWER_CLOCK,
 );
 
 unsafe extern "C" {
@@ -59,6 +82,17 @@ unsafe extern "C" {
     static lazaret_stub_handler: u8;
     static lazaret_stub_after_doorbell: u8;
     static lazaret_stub_after_sigreturn: u8;
+    static lazaret_stub_call_refused: u8;
+    static lazaret_stub_call: u8;
+    static lazaret_stub_call_saved: u8;
+    static lazaret_stub_call_answered: u8;
+    static lazaret_stub_call_clock: u8;
+    static lazaret_stub_call_clock_end: u8;
+    static lazaret_stub_after_yield: u8;
+    static lazaret_stub_after_call: u8;
+    static lazaret_stub_call_left: u8;
+    static lazaret_stub_call_loaded: u8;
+    static lazaret_stub_call_end: u8;
     static lazaret_stub_unborn: u8;
     static lazaret_stub_unborn_end: u8;
     fn lazaret_rseq_offset() -> *const isize;
@@ -101,6 +135,68 @@ pub(crate) fn after_sigreturn() -> u64 {
     TEXT + offset(addr_of!(lazaret_stub_after_sigreturn))
 }
 
+/// Where rewritten call sites jump to.
+pub(crate) fn call_entry() -> u64 {
+    TEXT + offset(addr_of!(lazaret_stub_call))
+}
+
+/// The instruction pointer which a notification of a call's doorbell shows.
+pub(crate) fn after_call() -> u64 {
+    TEXT + offset(addr_of!(lazaret_stub_after_call))
+}
+
+/// The instruction pointer which the filter sees for the stub's `sched_yield`.
+pub(super) fn after_yield() -> u64 {
+    TEXT + offset(addr_of!(lazaret_stub_after_yield))
+}
+
+/// How far a call from a rewritten site is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CallPlace {
+    /// Nothing is noted yet: `rax` and `rcx` are as the site left them.
+    Entered,
+    /// Number and place are noted in the slot; nothing has happened.
+    Noted,
+    /// As `Noted`, and registers are in the slot which the host's vDSO may change.
+    InClock,
+    /// `rax` is the result; to go on behind the site's call.
+    Answered,
+    /// About to leave to `rcx` with the result.
+    Left,
+    /// All registers are loaded but `rip`, which is in the slot.
+    Loaded,
+}
+
+/// What a thread does at `rip`, when it is on the way of a call.
+pub(crate) fn call_place(rip: u64) -> Option<CallPlace> {
+    let at = rip.checked_sub(TEXT)?;
+    let place = |label: *const u8| offset(label);
+    if at < place(addr_of!(lazaret_stub_call_refused)) || at >= place(addr_of!(lazaret_stub_call_end))
+    {
+        return None;
+    }
+    Some(if at < place(addr_of!(lazaret_stub_call_saved)) {
+        CallPlace::Entered
+    } else if at < place(addr_of!(lazaret_stub_call_answered)) {
+        CallPlace::Noted
+    } else if at < place(addr_of!(lazaret_stub_call_answered)) + ANSWERED_LEN {
+        CallPlace::Answered
+    } else if at >= place(addr_of!(lazaret_stub_call_clock))
+        && at < place(addr_of!(lazaret_stub_call_clock_end))
+    {
+        CallPlace::InClock
+    } else if at == place(addr_of!(lazaret_stub_call_left)) {
+        CallPlace::Left
+    } else if at == place(addr_of!(lazaret_stub_call_loaded)) {
+        CallPlace::Loaded
+    } else {
+        CallPlace::Noted
+    })
+}
+
+/// Bytes of `mov rcx, gs:[S_BACK]; add rcx, 2; jmp rcx`.
+const ANSWERED_LEN: u64 = 9 + 4 + 2;
+
 /// Where guest threads are that wait for a tracer. A thread without one is put at the
 /// start, with the address of the command page in `r12`.
 pub(crate) fn unborn() -> std::ops::Range<u64> {
@@ -130,5 +226,10 @@ mod tests {
     fn the_code_fits_its_place() {
         assert!(code().len() as u64 <= 4096, "{}", code().len());
         assert!(after_sigreturn() > after_doorbell() && after_doorbell() > handler());
+        // The jump that ends the answer.
+        let end = call_entry() - TEXT;
+        let answered = offset(addr_of!(lazaret_stub_call_answered)) + ANSWERED_LEN;
+        assert!(answered > end);
+        assert_eq!(code()[answered as usize - 2..answered as usize], [0xff, 0xe1]);
     }
 }

@@ -81,6 +81,16 @@ impl Slot {
         SLOTS_OFFSET + u64::from(self.0) * SLOT_SIZE
     }
 
+    /// The address of its answers in a stub process.
+    pub(crate) fn answers(self) -> u64 {
+        ANSWERS + u64::from(self.0) * ANSWERS_SIZE
+    }
+
+    /// The offset of its answers in the control file.
+    pub(crate) fn answers_offset(self) -> u64 {
+        ANSWERS_OFFSET + u64::from(self.0) * ANSWERS_SIZE
+    }
+
     /// The file offset of `len` bytes at a stub address, when they lie in the slot's
     /// stack. For addresses which the guest may have made up.
     pub(crate) fn offset_of(self, address: u64, len: u64) -> Option<u64> {
@@ -140,6 +150,7 @@ impl Control {
         // The bytes go too: the next user is another guest process.
         for slot in slots {
             self.punch(slot.offset(), SLOT_SIZE);
+            self.fill_zero(slot.answers_offset(), ANSWERS_SIZE);
         }
         if let Some(pages) = pages {
             self.punch(pages.offset(), COMMAND_SIZE);

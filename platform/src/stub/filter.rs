@@ -119,6 +119,7 @@ pub(super) fn base(kind: Kind) -> Vec<Insn> {
         libc::SYS_rt_sigprocmask,
         libc::SYS_seccomp,
         libc::SYS_gettid,
+        libc::SYS_sched_yield,
         libc::SYS_prctl,
         libc::SYS_exit,
         libc::SYS_exit_group,
@@ -165,14 +166,22 @@ pub(super) fn mapper() -> Vec<Insn> {
     filter.finish(libc::SECCOMP_RET_KILL_PROCESS)
 }
 
-/// For guest threads: nothing but the handler's way back; all else asks the sentry.
-/// The pointer's low half decides almost always, so it is first.
+/// For guest threads: nothing but the handler's way back and the stub's `sched_yield`; all
+/// else asks the sentry. The pointer's low half decides almost always, so it is first.
 pub(super) fn guest() -> Vec<Insn> {
-    let after = blob::after_sigreturn();
+    let (after, after_yield) = (blob::after_sigreturn(), blob::after_yield());
     let mut filter = Filter::default();
-    filter.require(IP_LOW, after as u32);
+    filter.load(IP_LOW);
+    filter.jump(JEQ, after as u32, 1, 0);
+    filter.otherwise.push(filter.code.len());
+    filter.jump(JEQ, after_yield as u32, 0, 0);
+    // Both lie in one page of the stub.
     filter.require(IP_HIGH, (after >> 32) as u32);
     filter.require(ARCH, AUDIT_ARCH_X86_64);
+    filter.load(IP_LOW);
+    filter.jump(JEQ, after as u32, 3, 0);
+    filter.require(NR, libc::SYS_sched_yield as u32);
+    filter.ret(libc::SECCOMP_RET_ALLOW);
     filter.require(NR, libc::SYS_rt_sigreturn as u32);
     filter.ret(libc::SECCOMP_RET_ALLOW);
     filter.finish(libc::SECCOMP_RET_USER_NOTIF)

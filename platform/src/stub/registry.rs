@@ -90,7 +90,7 @@ impl Registry {
         // SAFETY: from here on the Listener is the descriptor's only owner.
         let owned = unsafe { OwnedFd::from_raw_fd(fd) };
         let listener = Listener { raw: owned.as_raw_fd(), fd: Some(owned), registry: self.clone() };
-        sys::notification_sync_wake_up(listener.as_fd());
+        sys::notification_sync_wake_up(listener.as_fd(), true);
         Ok((listener, first))
     }
 

@@ -81,12 +81,12 @@ pub(crate) fn is_listener(fd: i32) -> bool {
     check(result.into()) == Err(Errno::ENOENT)
 }
 
-/// Makes both sides of the listener run on one core in turn (Linux 6.6). True when the
-/// host can.
-pub(crate) fn notification_sync_wake_up(listener: BorrowedFd<'_>) -> bool {
+/// Makes both sides of the listener run on one core in turn, or wherever the scheduler
+/// likes (Linux 6.6). True when the host can.
+pub(crate) fn notification_sync_wake_up(listener: BorrowedFd<'_>, on: bool) -> bool {
+    let flags = if on { SYNC_WAKE_UP } else { 0 };
     // SAFETY: the ioctl takes its argument by value.
-    let result =
-        unsafe { libc::ioctl(listener.as_raw_fd(), SET_FLAGS as libc::Ioctl, SYNC_WAKE_UP) };
+    let result = unsafe { libc::ioctl(listener.as_raw_fd(), SET_FLAGS as libc::Ioctl, flags) };
     result == 0
 }
 

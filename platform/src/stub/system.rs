@@ -18,6 +18,7 @@ use ranked_sync::Mutex;
 use super::{
     control::Control,
     kick::Kicker,
+    layout::{C_CLOCK, CONST_OFFSET},
     process::{Shared, StubProcess},
     reaper::Reaper,
     registry::Registry,
@@ -27,6 +28,7 @@ use super::{
 use crate::{
     PlatformError,
     lock_order::{SparePool, ZygoteChannel},
+    vdso,
 };
 
 /// How many stub processes are kept ready once a guest has made a second process; many never do.
@@ -116,6 +118,8 @@ impl StubSystem {
         let work = move || {
             let zygote = Zygote::start(control.clone(), kind);
             let vdso = zygote.as_ref().map(Zygote::host_vdso).ok().flatten();
+            let clock = vdso::clock(vdso).unwrap_or(0);
+            control.write_u64(CONST_OFFSET + C_CLOCK, clock);
             let result = zygote.map(|zygote| *theirs.zygote.lock() = Some(zygote));
             let go_on = result.is_ok();
             if ready.send(result.map(|()| vdso)).is_ok() && go_on {

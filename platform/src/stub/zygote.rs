@@ -239,6 +239,7 @@ fn first_calls(nursery: &Nursery, control: &Control, kind: Kind) -> (CallList, O
     let fd = control.raw_fd() as u64;
     let readable = libc::PROT_READ as u64;
     list.add(libc::SYS_mmap, &[CONST, CONST_SIZE, readable, fixed, fd, CONST_OFFSET]);
+    list.add(libc::SYS_mmap, &[ANSWERS, ANSWERS_LEN, readable, fixed, fd, ANSWERS_OFFSET]);
     let writable = (libc::PROT_READ | libc::PROT_WRITE) as u64;
     list.add(libc::SYS_mmap, &[ZYGOTE, page, writable, fixed, fd, ZYGOTE_OFFSET]);
     for signal in HANDLED_SIGNALS {

@@ -5,12 +5,15 @@ use std::{any::Any, sync::Arc};
 use linux_abi::Errno;
 
 use super::{
+    call::CallSlot,
     extended,
+    hot_sites::HotSites,
     space::SystrapSpace,
     thread::{GuestThread, State, Stop},
 };
 use crate::{
-    AccessKind, AddressSpace, Context, ExceptionInfo, Kick, PlatformError, Registers, Trap, XState,
+    AccessKind, AddressSpace, Answers, Context, ExceptionInfo, Kick, PlatformError, Registers, Trap,
+    XState,
     stub::{Kicker, layout::KICK_SIGNAL},
 };
 
@@ -38,6 +41,10 @@ pub(super) struct SystrapContext {
     /// What the system call returns, while the registers are not fetched.
     result: u64,
     single_step: bool,
+    /// The guest's own GS base. While it is 0, GS is the thread's slot.
+    gs_base: u64,
+    answers: Option<Answers>,
+    hot_sites: HotSites,
 }
 
 fn fresh_registers() -> Registers {
@@ -62,6 +69,9 @@ impl SystrapContext {
             xstate: None,
             result: 0,
             single_step: false,
+            gs_base: 0,
+            answers: None,
+            hot_sites: HotSites::default(),
         };
         context.take_thread()?;
         Ok(context)
@@ -78,6 +88,9 @@ impl SystrapContext {
         self.xstate = Some(self.space.format(&thread)?.initial());
         self.registers = fresh_registers();
         self.fetched = true;
+        self.gs_base = 0;
+        self.hot_sites = HotSites::default();
+        thread.set_answers(&self.space.process, self.answers.as_ref().map(|answers| &answers.0));
         self.kicker.aim(self.space.process.pid(), thread.tid);
         self.space.process.add_kicker(&self.kicker);
         self.thread = Some(thread);
@@ -101,16 +114,71 @@ impl SystrapContext {
         }
         let process = &self.space.process;
         let Some(thread) = &mut self.thread else { return Err(process.death()) };
+        if let State::Post(post) = thread.state
+            && self.fetched
+            && !(CallSlot::can_load(&self.registers) && !self.single_step)
+        {
+            thread.make_frame(process, post)?;
+        }
+        thread.load().enter();
+        let ran = self.run_thread();
+        if let Some(thread) = &self.thread {
+            thread.load().leave();
+        }
+        ran?;
+        self.fetched = false;
+        self.xstate = None;
+        let Some(thread) = &self.thread else { return Err(self.space.process.death()) };
+        Ok(match thread.state {
+            State::Call(call) => {
+                self.result = call.number;
+                if !call.compat {
+                    self.hot_sites.note(call.ip.wrapping_sub(2));
+                }
+                Trap::Syscall { number: call.number, args: call.args, compat: call.compat }
+            }
+            State::Post(post) => {
+                self.result = post.number;
+                Trap::Syscall { number: post.number, args: post.args, compat: false }
+            }
+            State::Stop(stop) => self.trap(stop),
+            State::Running => Trap::Interrupted,
+        })
+    }
+
+    /// Lets the thread run until its next stop.
+    fn run_thread(&mut self) -> Result<(), PlatformError> {
+        let process = &self.space.process;
+        let Some(thread) = &mut self.thread else { return Err(process.death()) };
         match thread.state {
             State::Call(call) => thread.answer_call(process, call, self.result)?,
+            State::Post(post) if !self.fetched => {
+                thread.answer_post(process, post, self.result)?;
+            }
+            State::Post(post) => {
+                let mut regs = self.registers;
+                regs.rip = self.space.sites.resume_at(regs.rip);
+                let xstate = self.xstate.take().map(|mut state| {
+                    if let Ok(format) = self.space.format(thread) {
+                        state.bytes.resize(format.len, 0);
+                        format.finish(&mut state.bytes);
+                    }
+                    state
+                });
+                thread.load_registers(process, post, &regs, xstate)?;
+            }
             State::Stop(stop) => {
                 let mut bases = (stop.fs_base, stop.gs_base);
                 if self.fetched {
                     if self.single_step {
                         self.registers.eflags |= EFLAGS_TRAP;
                     }
-                    stop.frame.write(process.control(), thread.slot, &self.registers);
-                    bases = (self.registers.fs_base, self.registers.gs_base);
+                    let mut regs = self.registers;
+                    regs.rip = self.space.sites.resume_at(regs.rip);
+                    stop.frame.write(process.control(), thread.slot, &regs);
+                    self.gs_base = regs.gs_base;
+                    let real = if regs.gs_base == 0 { thread.slot.address() } else { regs.gs_base };
+                    bases = (regs.fs_base, real);
                 }
                 if let Some(xstate) = &self.xstate {
                     let format = self.space.format(thread)?;
@@ -121,23 +189,25 @@ impl SystrapContext {
             }
             State::Running => return Err(process.death()),
         }
-        self.fetched = false;
-        self.xstate = None;
-        Ok(match thread.state {
-            State::Call(call) => {
-                self.result = call.number;
-                Trap::Syscall { number: call.number, args: call.args, compat: call.compat }
-            }
-            State::Stop(stop) => self.trap(stop),
-            State::Running => Trap::Interrupted,
-        })
+        Ok(())
     }
 
     fn trap(&self, stop: Stop) -> Trap {
-        let cause = stop.frame.cause(self.space.process.control());
-        // What another process sent is no exception: codes of the kernel's are positive.
-        if stop.signal == KICK_SIGNAL || cause.code <= 0 {
+        let control = self.space.process.control();
+        let cause = stop.frame.cause(control);
+        // What another process sent is no exception: codes of the kernel's are positive. What
+        // hit the stub on the way of a call is over: the call starts again.
+        if stop.signal == KICK_SIGNAL || cause.code <= 0 || stop.in_stub {
             return Trap::Interrupted;
+        }
+        // Behind a call in a rewritten site there is none of the site's own code.
+        if matches!(stop.signal, libc::SIGILL | libc::SIGSEGV | libc::SIGTRAP) {
+            let rip = stop.frame.rip(control);
+            let behind = self.space.sites.resume_at(rip);
+            if behind != rip {
+                stop.frame.set_rip(control, behind);
+                return Trap::Interrupted;
+            }
         }
         if stop.signal == libc::SIGSEGV && cause.trapno == TRAP_PAGE_FAULT {
             let access = if cause.error_code & FAULT_EXECUTE != 0 {
@@ -168,23 +238,56 @@ impl SystrapContext {
         let call = match thread.state {
             State::Call(call) => {
                 thread.fetch(process, call)?;
-                Some(call)
+                Some(call.number)
             }
+            State::Post(post) => Some(post.number),
             _ => None,
         };
-        let State::Stop(stop) = thread.state else { return Err(process.death()) };
-        self.registers = stop.frame.read(process.control());
-        self.registers.fs_base = stop.fs_base;
-        self.registers.gs_base = stop.gs_base;
-        if let Some(call) = call {
+        match thread.state {
+            State::Post(_) => self.registers = thread.call_slot(process).registers(),
+            State::Stop(stop) => {
+                self.registers = stop.frame.read(process.control());
+                self.registers.fs_base = stop.fs_base;
+                let own = stop.gs_base != thread.slot.address();
+                self.registers.gs_base = if own { stop.gs_base } else { self.gs_base };
+            }
+            _ => return Err(process.death()),
+        }
+        self.registers.rip = self.space.sites.guest_address(self.registers.rip);
+        if let Some(number) = call {
             self.registers.rax = self.result;
-            self.registers.orig_rax = call.number;
+            self.registers.orig_rax = number;
+            self.registers.rcx = self.registers.rip;
         }
         if self.single_step {
             self.registers.eflags &= !EFLAGS_TRAP;
         }
         self.fetched = true;
         Ok(())
+    }
+}
+
+impl SystrapContext {
+    fn read_xstate(&mut self) -> Result<XState, PlatformError> {
+        let process = &self.space.process;
+        let Some(thread) = &mut self.thread else { return Err(process.death()) };
+        if let State::Post(post) = thread.state {
+            thread.save_extended(process, post)?;
+        }
+        let format = self.space.format(thread)?;
+        match thread.state {
+            State::Post(_) => {
+                let mut bytes = vec![0; format.len];
+                process.control().read_bytes(thread.call_slot(process).xstate(), &mut bytes);
+                format.finish(&mut bytes);
+                Ok(XState { bytes })
+            }
+            State::Stop(stop) => {
+                extended::read(format, process.control(), thread.slot, stop.frame)
+                    .ok_or_else(|| process.corrupted("a frame without extended state"))
+            }
+            _ => Err(process.death()),
+        }
     }
 }
 
@@ -214,14 +317,7 @@ impl Context for SystrapContext {
         self.fetch()?;
         let xstate = match self.xstate.take() {
             Some(xstate) => xstate,
-            None => {
-                let process = &self.space.process;
-                let Some(thread) = &self.thread else { return Err(process.death()) };
-                let State::Stop(stop) = thread.state else { return Err(process.death()) };
-                let format = self.space.format(thread)?;
-                extended::read(format, process.control(), thread.slot, stop.frame)
-                    .ok_or_else(|| process.corrupted("a frame without extended state"))?
-            }
+            None => self.read_xstate()?,
         };
         Ok(self.xstate.insert(xstate))
     }
@@ -240,6 +336,17 @@ impl Context for SystrapContext {
         self.space = space;
         self.single_step = false;
         self.take_thread()
+    }
+
+    fn set_answers(&mut self, answers: Option<Answers>) {
+        self.answers = answers;
+        if let Some(thread) = &self.thread {
+            thread.set_answers(&self.space.process, self.answers.as_ref().map(|all| &all.0));
+        }
+    }
+
+    fn take_hot_site(&mut self) -> Option<u64> {
+        self.hot_sites.take()
     }
 
     fn set_single_step(&mut self, on: bool) -> Result<(), PlatformError> {

@@ -5,7 +5,7 @@
 //! what the frame needs to be intact is written anew before it is used.
 
 use crate::{
-    Registers,
+    Registers, XState,
     stub::{Control, Slot, layout::*},
 };
 
@@ -14,8 +14,10 @@ const UC_FLAGS: u64 = 0;
 const UC_LINK: u64 = 8;
 const UC_STACK: u64 = 16;
 const R8: u64 = 40;
-const RIP: u64 = 168;
 const RAX: u64 = 144;
+const RCX: u64 = 152;
+const RSP: u64 = 160;
+const RIP: u64 = 168;
 #[cfg(test)]
 const EFLAGS: u64 = 176;
 const SEGMENTS: u64 = 184;
@@ -149,10 +151,46 @@ impl Frame {
         control.read_u64(self.ucontext + RIP)
     }
 
+    pub(super) fn rcx(self, control: &Control) -> u64 {
+        control.read_u64(self.ucontext + RCX)
+    }
+
+    pub(super) fn rsp(self, control: &Control) -> u64 {
+        control.read_u64(self.ucontext + RSP)
+    }
+
+    pub(super) fn set_rip(self, control: &Control, rip: u64) {
+        control.write_u64(self.ucontext + RIP, rip);
+    }
+
+    pub(super) fn set_rip_and_rax(self, control: &Control, rip: u64, rax: u64) {
+        self.finish_call(control, rip, rax);
+    }
+
+    /// rdi, rsi, rdx, r8, r9, r10, rsp.
+    pub(super) fn set_kept(self, control: &Control, kept: [u64; 7]) {
+        // In the order of the frame: r8 to r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp.
+        for (value, index) in kept.into_iter().zip([8, 9, 12, 0, 1, 2, 15]) {
+            control.write_u64(self.ucontext + R8 + 8 * index, value);
+        }
+    }
+
     /// Makes a system call that was interrupted look finished.
     pub(super) fn finish_call(self, control: &Control, rip: u64, value: u64) {
         control.write_u64(self.ucontext + RIP, rip);
         control.write_u64(self.ucontext + RAX, value);
+    }
+
+    /// Writes extended state which is whole and harmless.
+    pub(super) fn write_xstate(
+        self,
+        control: &Control,
+        slot: Slot,
+        state: &XState,
+    ) -> Option<()> {
+        let at = self.xstate(control, slot, state.bytes.len() as u64)?;
+        control.write_bytes(at, &state.bytes);
+        Some(())
     }
 
     /// Where the extended state of `len` bytes is in the control file.

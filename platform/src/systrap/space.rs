@@ -1,20 +1,19 @@
 //! A guest address space: a stub process, and the conversation with its mapper.
 
-use std::{
-    os::fd::AsFd,
-    sync::{Arc, OnceLock},
-};
+use std::{any::Any, ops::Range, os::fd::AsFd, sync::Arc};
 
 use linux_abi::Errno;
 use ranked_sync::Mutex;
 
 use super::{
+    Shared,
     context::SystrapContext,
     extended,
+    sites::Sites,
     thread::{GuestThread, State},
 };
 use crate::{
-    AddressSpace, Context, MapOp, PlatformError,
+    AddressSpace, Context, MapOp, PlatformError, Rewrite,
     extended::ExtendedFormat,
     lock_order::{IdleThreads, SpaceCommands},
     memory::MemoryFile,
@@ -34,7 +33,8 @@ pub(super) struct SystrapSpace {
     mapper: Mutex<SpaceCommands, Option<Mapper>>,
     pub(super) process: StubProcess,
     memory: Arc<MemoryFile>,
-    format: Arc<OnceLock<ExtendedFormat>>,
+    shared: Arc<Shared>,
+    pub(super) sites: Sites,
     /// Keeps the zygote alive.
     pub(super) system: Arc<StubSystem>,
 }
@@ -51,14 +51,15 @@ impl SystrapSpace {
     pub(super) fn new(
         system: Arc<StubSystem>,
         memory: Arc<MemoryFile>,
-        format: Arc<OnceLock<ExtendedFormat>>,
+        shared: Arc<Shared>,
     ) -> Result<Self, PlatformError> {
         Ok(Self {
             idle: Mutex::default(),
             mapper: Mutex::new(None),
             process: system.new_process()?,
             memory,
-            format,
+            shared,
+            sites: Sites::default(),
             system,
         })
     }
@@ -68,7 +69,7 @@ impl SystrapSpace {
         let idle = self.idle.lock().pop();
         match idle {
             Some(thread) => Ok(thread),
-            None => GuestThread::new(&self.process),
+            None => GuestThread::new(&self.process, self.shared.load.clone()),
         }
     }
 
@@ -82,7 +83,7 @@ impl SystrapSpace {
     /// What extended state looks like on this host. The first frame tells, of a thread
     /// that is the only one in its address space.
     pub(super) fn format(&self, thread: &GuestThread) -> Result<&ExtendedFormat, PlatformError> {
-        if let Some(format) = self.format.get() {
+        if let Some(format) = self.shared.format.get() {
             return Ok(format);
         }
         let State::Stop(stop) = thread.state else {
@@ -92,7 +93,10 @@ impl SystrapSpace {
             extended::learn(self.process.control(), thread.slot, stop.frame).ok_or_else(|| {
                 PlatformError::Unsupported("the host's signal frames have no XSAVE state".into())
             })?;
-        Ok(self.format.get_or_init(|| format))
+        let format = self.shared.format.get_or_init(|| format);
+        // For the stub, which saves and loads the same.
+        self.process.control().write_u64(CONST_OFFSET + C_FEATURES, format.features());
+        Ok(format)
     }
 
     fn run(&self, commands: &[Command]) -> Result<(), PlatformError> {
@@ -159,7 +163,34 @@ impl AddressSpace for SystrapSpace {
     }
 
     fn clear(&self) -> Result<(), PlatformError> {
-        self.run(&[command::CLEAR])
+        self.run(&[command::CLEAR])?;
+        self.sites.clear();
+        Ok(())
+    }
+
+    fn plan_rewrite(
+        &self,
+        site: u64,
+        code_at: u64,
+        code: &[u8],
+        room: Range<u64>,
+    ) -> Option<Rewrite> {
+        self.sites.plan(site, code_at, code, room)
+    }
+
+    fn note_rewrite(&self, rewrite: &Rewrite) {
+        self.sites.note(rewrite);
+    }
+
+    fn forget_rewrites(&self, range: Range<u64>) {
+        self.sites.forget(range);
+    }
+
+    fn inherit_rewrites(&self, parent: &dyn AddressSpace) {
+        let parent: &dyn Any = parent;
+        if let Some(parent) = parent.downcast_ref::<Self>() {
+            self.sites.inherit(&parent.sites);
+        }
     }
 
     fn renew(&self) -> Result<bool, PlatformError> {
@@ -177,6 +208,7 @@ impl AddressSpace for SystrapSpace {
         let State::Call(call) = thread.state else { return Ok(false) };
         self.clear()?;
         self.process.wipe(thread.slot);
+        thread.call_slot(&self.process).prepare();
         // Guest code can block our signal, or have its frame put elsewhere (rt_sigreturn). Such a thread ends
         // here, not when another process has it.
         thread.fetch(&self.process, call).inspect_err(|_| self.process.kill())?;

@@ -72,6 +72,35 @@ impl Guest {
         context
     }
 
+    /// Rewrites the system call at `offset` of the code, whose bytes are `code`. False where the
+    /// platform does not do that.
+    pub fn rewrite(&self, code: &[u8], offset: u64) -> bool {
+        const ROOM: u64 = CODE + (2 << 20);
+        let mut page = code.to_vec();
+        page.resize(PAGE as usize, 0);
+        let room = ROOM..ROOM + (64 << 10);
+        let Some(rewrite) = self.space.plan_rewrite(CODE + offset, CODE, &page, room.clone()) else {
+            return false;
+        };
+        let text = self.memory.allocate(PAGE, None).unwrap();
+        let at = (rewrite.patch_at - CODE) as usize;
+        page[at..at + rewrite.patch.len()].copy_from_slice(&rewrite.patch);
+        self.memory.slice(text).copy_from(&page);
+        let detours = self.memory.allocate(room.end - room.start, None).unwrap();
+        let slice = self.memory.slice(detours);
+        slice.sub((rewrite.detour_at - ROOM) as usize, 64).copy_from(&rewrite.detour);
+        let map = |addr, range: FileRange| MapOp::Map {
+            addr,
+            len: range.len(),
+            prot: Prot::READ | Prot::EXEC,
+            backing: Backing::Memory(range),
+            populate: false,
+        };
+        self.space.apply(&[map(ROOM, detours), map(CODE, text)]).unwrap();
+        self.space.note_rewrite(&rewrite);
+        true
+    }
+
     pub fn data_u64(&self, offset: usize) -> u64 {
         let mut bytes = [0; 8];
         self.memory.slice(self.data).sub(offset, 8).copy_to(&mut bytes);

@@ -1,0 +1,198 @@
+//! When a sentry thread looks for its guest thread's next call instead of sleeping.
+//!
+//! Looking costs a processor, so it is done only while one has nothing else to do, and only
+//! for a guest thread that makes call after call. It ends by itself: after a few microseconds
+//! without a call, when more guest threads run than there are processors to spare, and for
+//! a while when the looking thread finds that it was put off its processor.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use crate::host;
+
+/// How long to look for a call.
+const PATIENCE: Duration = Duration::from_micros(25);
+/// The same, for the first call after the guest thread was sent to another processor, which
+/// may have to wake.
+const FIRST_PATIENCE: Duration = Duration::from_micros(120);
+/// A call that comes so soon after the last reply would have been seen.
+const SOON: Duration = Duration::from_micros(20);
+/// So many calls must come soon, one after another, before it is worth looking.
+const STREAK: u32 = 4;
+/// After so many fruitless looks in a row there is no looking until a new streak.
+const FRUITLESS: u32 = 3;
+/// Who is not on its processor for so long while looking shares it with others.
+const GAP: Duration = Duration::from_micros(40);
+/// For how long not to look then; doubled each time up to the second.
+const REST: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
+/// Looks between two readings of the clock: less than a microsecond.
+const LOOKS: u32 = 16;
+
+/// What the threads of a sandbox know of each other.
+#[derive(Debug)]
+pub(super) struct Load {
+    processors: u32,
+    /// Guest threads in guest code.
+    running: AtomicU32,
+    /// Sentry threads that are looking.
+    looking: AtomicU32,
+}
+
+impl Load {
+    pub(super) fn new() -> Self {
+        Self {
+            processors: u32::try_from(host::cpu_count()).unwrap_or(1),
+            running: AtomicU32::new(0),
+            looking: AtomicU32::new(0),
+        }
+    }
+
+    /// A guest thread is about to run guest code.
+    pub(super) fn enter(&self) {
+        self.running.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It has stopped.
+    pub(super) fn leave(&self) {
+        self.running.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Is there a processor for one more, or still one for those who look?
+    fn has_room(&self, more: u32) -> bool {
+        let running = self.running.load(Ordering::Relaxed);
+        let looking = self.looking.load(Ordering::Relaxed);
+        running.saturating_add(looking).saturating_add(more) <= self.processors
+    }
+}
+
+/// See the module. Belongs to one guest thread.
+#[derive(Debug)]
+pub(super) struct Attention {
+    load: Arc<Load>,
+    /// Calls that came soon, one after another.
+    streak: u32,
+    fruitless: u32,
+    /// The guest thread is on another processor, and calls were seen by looking.
+    settled: bool,
+    replied: Option<Instant>,
+    rest: Duration,
+    not_before: Option<Instant>,
+}
+
+/// How a look ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Seen {
+    /// What was looked for is there.
+    Found,
+    /// To be waited for in the kernel.
+    Nothing,
+}
+
+impl Attention {
+    pub(super) fn new(load: Arc<Load>) -> Self {
+        Self {
+            load,
+            streak: 0,
+            fruitless: 0,
+            settled: false,
+            replied: None,
+            rest: REST.0,
+            not_before: None,
+        }
+    }
+
+    pub(super) fn load(&self) -> &Load {
+        &self.load
+    }
+
+    /// A call came by the bell.
+    pub(super) fn rung(&mut self) {
+        let soon = self.replied.is_some_and(|replied| replied.elapsed() < SOON);
+        self.streak = if soon { self.streak.saturating_add(1) } else { 0 };
+        self.settled = false;
+    }
+
+    /// Something else came than a call from a rewritten site.
+    pub(super) fn trapped(&mut self) {
+        self.streak = 0;
+        self.settled = false;
+    }
+
+    /// To be asked before the reply: will there be looking after it? The guest thread counts as
+    /// running already.
+    pub(super) fn will_look(&mut self) -> bool {
+        if self.settled {
+            return self.load.has_room(1);
+        }
+        // The clock is read for the sake of `rung`, which decides on the streak.
+        let now = Instant::now();
+        self.replied = Some(now);
+        self.streak >= STREAK
+            && self.not_before.is_none_or(|then| now >= then)
+            && self.load.has_room(1)
+    }
+
+    /// Looks until `found` says that it is there.
+    pub(super) fn look(&mut self, mut found: impl FnMut() -> bool) -> Seen {
+        for _ in 0..4 * LOOKS {
+            if found() {
+                return self.found();
+            }
+            std::hint::spin_loop();
+        }
+        self.load.looking.fetch_add(1, Ordering::Relaxed);
+        let seen = self.look_long(found);
+        self.load.looking.fetch_sub(1, Ordering::Relaxed);
+        seen
+    }
+
+    fn look_long(&mut self, mut found: impl FnMut() -> bool) -> Seen {
+        let patience = if self.settled { PATIENCE } else { FIRST_PATIENCE };
+        let start = Instant::now();
+        let mut last = start;
+        loop {
+            for _ in 0..LOOKS {
+                if found() {
+                    return self.found();
+                }
+                std::hint::spin_loop();
+            }
+            let now = Instant::now();
+            if now.duration_since(last) > GAP {
+                // Somebody else wanted this processor.
+                self.not_before = now.checked_add(self.rest);
+                self.rest = (self.rest * 2).min(REST.1);
+                return self.nothing(true);
+            }
+            last = now;
+            if now.duration_since(start) > patience {
+                return self.nothing(false);
+            }
+            if !self.load.has_room(0) {
+                return self.nothing(true);
+            }
+        }
+    }
+
+    fn found(&mut self) -> Seen {
+        self.settled = true;
+        self.fruitless = 0;
+        self.rest = REST.0;
+        Seen::Found
+    }
+
+    fn nothing(&mut self, give_up: bool) -> Seen {
+        self.fruitless += 1;
+        if give_up || self.fruitless >= FRUITLESS {
+            self.fruitless = 0;
+            self.streak = 0;
+            self.settled = false;
+        }
+        Seen::Nothing
+    }
+}
