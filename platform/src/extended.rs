@@ -36,6 +36,18 @@ pub(crate) struct ExtendedFormat {
     sw_reserved: [u8; SW_RESERVED_LEN],
     features: u64,
     mxcsr_mask: u32,
+    /// Where the protection-key rights are.
+    pkru: Option<usize>,
+}
+
+/// The component of protection-key rights (PKRU), and the value that programs start with: no access by any
+/// key but 0. Guests have no keys; the host takes one for memory that may be executed and not read.
+const PKRU: u64 = 1 << 9;
+const PKRU_INITIAL: u32 = 0x5555_5554;
+
+fn pkru_at(features: u64, len: usize) -> Option<usize> {
+    let at = std::arch::x86_64::__cpuid_count(0xd, 9).ebx as usize;
+    (features & PKRU != 0 && at >= LEGACY_LEN && at + 8 <= len).then_some(at)
 }
 
 fn word<const N: usize>(bytes: &[u8], at: usize) -> [u8; N] {
@@ -54,12 +66,14 @@ impl ExtendedFormat {
         let sw_reserved: [u8; SW_RESERVED_LEN] = word(legacy, SW_RESERVED);
         let len = u32::from_ne_bytes(word(&sw_reserved, 4));
         let known = u32::from_ne_bytes(word(&sw_reserved, 0)) == MAGIC1;
+        let features = u64::from_ne_bytes(word(&sw_reserved, 8));
         (known && u64::from(len) <= LEN_MAX && len as usize >= LEGACY_LEN + 4).then_some(Self {
             len: len as usize,
             regset_len: 0,
             sw_reserved,
-            features: u64::from_ne_bytes(word(&sw_reserved, 8)),
+            features,
             mxcsr_mask: mxcsr_mask(legacy),
+            pkru: pkru_at(features, len as usize),
         })
     }
 
@@ -78,7 +92,8 @@ impl ExtendedFormat {
         put(&mut sw_reserved, 8, &features.to_ne_bytes());
         put(&mut sw_reserved, 16, &(size as u32).to_ne_bytes());
         let regset_len = bytes.len();
-        Some(Self { len, regset_len, sw_reserved, features, mxcsr_mask: mxcsr_mask(bytes) })
+        let (mxcsr_mask, pkru) = (mxcsr_mask(bytes), pkru_at(features, len));
+        Some(Self { len, regset_len, sw_reserved, features, mxcsr_mask, pkru })
     }
 
     /// The components that guests have (XCR0).
@@ -102,7 +117,11 @@ impl ExtendedFormat {
         let mxcsr = u32::from_ne_bytes(word(bytes, MXCSR)) & self.mxcsr_mask;
         put(bytes, MXCSR, &mxcsr.to_ne_bytes());
         put(bytes, SW_RESERVED, &self.sw_reserved);
-        let features = u64::from_ne_bytes(word(bytes, HEADER)) & self.features;
+        let mut features = u64::from_ne_bytes(word(bytes, HEADER)) & self.features;
+        if let Some(at) = self.pkru {
+            features |= PKRU;
+            put(bytes, at, &PKRU_INITIAL.to_ne_bytes());
+        }
         put(bytes, HEADER, &[0; HEADER_LEN]);
         put(bytes, HEADER, &features.to_ne_bytes());
         put(bytes, self.len - 4, &MAGIC2.to_ne_bytes());

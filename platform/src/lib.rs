@@ -170,7 +170,13 @@ pub trait AddressSpace: Any + Send + Sync + fmt::Debug {
     /// instead of trapping. `code`: what is there, from the address `code_at` on, as far as
     /// it is one page and one mapping. `room`: whole pages near by which are to hold the detour. `None`: it has
     /// to stay.
-    fn plan_rewrite(&self, site: u64, code_at: u64, code: &[u8], room: Range<u64>) -> Option<Rewrite> {
+    fn plan_rewrite(
+        &self,
+        site: u64,
+        code_at: u64,
+        code: &[u8],
+        room: Range<u64>,
+    ) -> Option<Rewrite> {
         let _ = (site, code_at, code, room);
         None
     }

@@ -14,7 +14,9 @@ use std::{
 };
 
 use common::*;
-use platform::{Answers, Context, PlatformKind, Trap};
+use platform::{
+    AccessKind, AddressSpace, Answers, Backing, Context, MapOp, PlatformKind, Prot, Trap,
+};
 
 /// `syscall; cmp rax, -4095; jmp` back.
 const LOOP: &[u8] = &[0x0f, 0x05, 0x48, 0x3d, 0x01, 0xf0, 0xff, 0xff, 0xeb, 0xf6];
@@ -212,6 +214,32 @@ fn a_guest_that_uses_gs_itself_traps() {
     assert_eq!(next_syscall(&mut *context).0, 39);
     let regs = context.registers().unwrap();
     assert_eq!((regs.gs_base, regs.rip), (DATA, CODE + 2));
+}
+
+/// Where the processor has protection keys, text can be executed and not read.
+#[test]
+fn code_that_reads_its_own_text_faults_where_the_host_can_tell() {
+    let Some(host) = Host::new(PlatformKind::Systrap) else { return };
+    // mov rax, [rdi]; jmp self.
+    let code = [0x48, 0x8b, 0x07, 0xeb, 0xfe];
+    let guest = host.guest(&code);
+    let text = host.memory.allocate(PAGE, None).unwrap();
+    host.memory.slice(text).copy_from(&code);
+    let backing = Backing::Memory(text);
+    let op = MapOp::Map { addr: CODE, len: PAGE, prot: Prot::EXEC, backing, populate: false };
+    guest.space.apply(&[op]).unwrap();
+    let mut context = guest.context(0);
+    context.registers().unwrap().rdi = CODE;
+    let kicker = context.kicker();
+    let kick = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(100));
+        kicker.kick();
+    });
+    let trap = context.switch().unwrap();
+    kick.join().unwrap();
+    let has_keys = std::fs::read_to_string("/proc/cpuinfo").unwrap().contains(" ospke");
+    let fault = Trap::Fault { addr: CODE, access: AccessKind::Read };
+    assert_eq!(trap, if has_keys { fault } else { Trap::Interrupted });
 }
 
 /// A guest that knows the slot writes what it likes while calls are made: it may harm itself, no

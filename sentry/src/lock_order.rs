@@ -73,6 +73,8 @@ lock_order! {
     Futex,
     /// VMAs and page ranges of an address space (two: fork, parent before child).
     MmVmas,
+    /// Rewritten pages of program text in an address space (two: fork, parent before child).
+    Rewrites,
     /// A mappable's list of mappings.
     Mappings,
     /// Small leaf state that calls nothing: counters, caches, names.

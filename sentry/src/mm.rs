@@ -31,6 +31,7 @@ mod protect;
 mod range_map;
 mod remap;
 mod report;
+mod rewrites;
 mod shared_anonymous;
 mod state;
 mod sysv_shm;

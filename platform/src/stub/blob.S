@@ -63,7 +63,7 @@ lazaret_stub_zygote:
     mov rsi, [r12 + {Z_UNMAP_LEN}]
     mov eax, 11                     // munmap: the temporary place
     syscall
-    mov eax, ~(3 << 17)             // no vector register of the sentry may be seen (AMX is off)
+    mov eax, ~(3 << 17 | 1 << 9)    // no vector register of the sentry may be seen (AMX is off)
     mov edx, -1
     xrstor [rip + lazaret_stub_xstate]
     mov edi, 38                     // prctl(PR_SET_NO_NEW_PRIVS, 1)

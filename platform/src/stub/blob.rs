@@ -171,7 +171,8 @@ pub(crate) enum CallPlace {
 pub(crate) fn call_place(rip: u64) -> Option<CallPlace> {
     let at = rip.checked_sub(TEXT)?;
     let place = |label: *const u8| offset(label);
-    if at < place(addr_of!(lazaret_stub_call_refused)) || at >= place(addr_of!(lazaret_stub_call_end))
+    if at < place(addr_of!(lazaret_stub_call_refused))
+        || at >= place(addr_of!(lazaret_stub_call_end))
     {
         return None;
     }

@@ -122,8 +122,7 @@ impl CallSlot<'_> {
     /// All registers as a system call leaves them, but for the result and GS.
     pub(super) fn registers(self) -> Registers {
         let rip = self.back().wrapping_add(2);
-        let [r15, r14, r13, r12, rbp, rbx] =
-            std::array::from_fn(|n| self.register(8 * n as u64));
+        let [r15, r14, r13, r12, rbp, rbx] = std::array::from_fn(|n| self.register(8 * n as u64));
         let [r10, r9, r8] = std::array::from_fn(|n| self.register(56 + 8 * n as u64));
         let [rdx, rsi, rdi] = std::array::from_fn(|n| self.register(96 + 8 * n as u64));
         Registers {
@@ -161,8 +160,22 @@ impl CallSlot<'_> {
     /// Lays them out for [`Reply::Load`].
     pub(super) fn write_registers(self, regs: &Registers) {
         let words = [
-            regs.r15, regs.r14, regs.r13, regs.r12, regs.rbp, regs.rbx, regs.r11, regs.r10,
-            regs.r9, regs.r8, regs.rax, regs.rcx, regs.rdx, regs.rsi, regs.rdi, regs.orig_rax,
+            regs.r15,
+            regs.r14,
+            regs.r13,
+            regs.r12,
+            regs.rbp,
+            regs.rbx,
+            regs.r11,
+            regs.r10,
+            regs.r9,
+            regs.r8,
+            regs.rax,
+            regs.rcx,
+            regs.rdx,
+            regs.rsi,
+            regs.rdi,
+            regs.orig_rax,
             regs.rip,
         ];
         for (word, at) in words.into_iter().zip((self.at(S_REGISTERS)..).step_by(8)) {
@@ -183,7 +196,6 @@ impl CallSlot<'_> {
 
     /// Is this on the small stack which the stub gives to what it calls?
     pub(super) fn is_own_stack(self, rsp: u64) -> bool {
-        rsp.checked_sub(self.slot.address())
-            .is_some_and(|at| (S_STACK..=S_STACK_TOP).contains(&at))
+        rsp.checked_sub(self.slot.address()).is_some_and(|at| (S_STACK..=S_STACK_TOP).contains(&at))
     }
 }

@@ -12,8 +12,8 @@ use super::{
     thread::{GuestThread, State, Stop},
 };
 use crate::{
-    AccessKind, AddressSpace, Answers, Context, ExceptionInfo, Kick, PlatformError, Registers, Trap,
-    XState,
+    AccessKind, AddressSpace, Answers, Context, ExceptionInfo, Kick, PlatformError, Registers,
+    Trap, XState,
     stub::{Kicker, layout::KICK_SIGNAL},
 };
 
@@ -282,10 +282,8 @@ impl SystrapContext {
                 format.finish(&mut bytes);
                 Ok(XState { bytes })
             }
-            State::Stop(stop) => {
-                extended::read(format, process.control(), thread.slot, stop.frame)
-                    .ok_or_else(|| process.corrupted("a frame without extended state"))
-            }
+            State::Stop(stop) => extended::read(format, process.control(), thread.slot, stop.frame)
+                .ok_or_else(|| process.corrupted("a frame without extended state")),
             _ => Err(process.death()),
         }
     }

@@ -182,12 +182,7 @@ impl Frame {
     }
 
     /// Writes extended state which is whole and harmless.
-    pub(super) fn write_xstate(
-        self,
-        control: &Control,
-        slot: Slot,
-        state: &XState,
-    ) -> Option<()> {
+    pub(super) fn write_xstate(self, control: &Control, slot: Slot, state: &XState) -> Option<()> {
         let at = self.xstate(control, slot, state.bytes.len() as u64)?;
         control.write_bytes(at, &state.bytes);
         Some(())

@@ -105,8 +105,12 @@ impl Sites {
         tables.detours.insert(site.detour, site);
     }
 
-    /// Detours stay known: a thread may be in one.
+    /// Detours stay known, as a thread may be in one, unless all that there is goes.
     pub(super) fn forget(&self, range: Range<u64>) {
+        if range == (0..u64::MAX) {
+            self.clear();
+            return;
+        }
         let mut tables = self.tables.write();
         tables.sites.retain(|at, _| !range.contains(at));
     }
@@ -121,7 +125,13 @@ impl Sites {
     }
 
     /// See [`crate::AddressSpace::plan_rewrite`].
-    pub(super) fn plan(&self, site: u64, code_at: u64, code: &[u8], room: Range<u64>) -> Option<Rewrite> {
+    pub(super) fn plan(
+        &self,
+        site: u64,
+        code_at: u64,
+        code: &[u8],
+        room: Range<u64>,
+    ) -> Option<Rewrite> {
         let at = usize::try_from(site.checked_sub(code_at)?).ok()?;
         if code.get(at..at.checked_add(2)?)? != SYSCALL {
             return None;
@@ -135,13 +145,15 @@ impl Sites {
         let before = at.checked_sub(JUMP_LEN)?;
         let mov = code.get(before..at)?;
         // With a prefix it would load another register.
-        let prefixed = before.checked_sub(1).and_then(|at| code.get(at)).is_none_or(|byte| {
-            (0x40..=0x4f).contains(byte)
-        });
+        let prefixed = before
+            .checked_sub(1)
+            .and_then(|at| code.get(at))
+            .is_none_or(|byte| (0x40..=0x4f).contains(byte));
         if mov.first() != Some(&MOV_EAX) || prefixed {
             return None;
         }
-        let detour_at = self.free_detour(&room, |to| distance(site - JUMP_LEN as u64, to).is_some())?;
+        let detour_at =
+            self.free_detour(&room, |to| distance(site - JUMP_LEN as u64, to).is_some())?;
         plan_before(site, mov, detour_at)
     }
 

@@ -235,7 +235,10 @@ impl Drop for SystrapSpace {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::OnceLock;
+
     use super::*;
+    use crate::systrap::attention::Load;
     use crate::{Backing, Prot, Trap, stub::Kind};
 
     const CODE: u64 = 0x40_0000;
@@ -246,7 +249,8 @@ mod tests {
     /// with this mask of blocked signals.
     fn left_space(system: &Arc<StubSystem>, mask: u64) -> Arc<SystrapSpace> {
         let memory = Arc::new(MemoryFile::new(None).unwrap());
-        let space = SystrapSpace::new(system.clone(), memory.clone(), Arc::default()).unwrap();
+        let shared = Arc::new(Shared { format: OnceLock::new(), load: Arc::new(Load::new()) });
+        let space = SystrapSpace::new(system.clone(), memory.clone(), shared.clone()).unwrap();
         let space = Arc::new(space);
         let pages = memory.allocate(2 * PAGE, None).unwrap();
         // mov eax, 15; jmp rsi; then syscall

@@ -191,7 +191,8 @@ impl GuestThread {
         let unread = std::mem::replace(&mut self.unread, Unread::Nothing);
         let rip = stop.frame.rip(control);
         let in_clock = || {
-            (HOST_VDSO..TEXT + 0x1000_0000).contains(&rip) && call.is_own_stack(stop.frame.rsp(control))
+            (HOST_VDSO..TEXT + 0x1000_0000).contains(&rip)
+                && call.is_own_stack(stop.frame.rsp(control))
         };
         let place = match stub::call_place(rip) {
             Some(place) => place,

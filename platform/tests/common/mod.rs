@@ -79,7 +79,8 @@ impl Guest {
         let mut page = code.to_vec();
         page.resize(PAGE as usize, 0);
         let room = ROOM..ROOM + (64 << 10);
-        let Some(rewrite) = self.space.plan_rewrite(CODE + offset, CODE, &page, room.clone()) else {
+        let Some(rewrite) = self.space.plan_rewrite(CODE + offset, CODE, &page, room.clone())
+        else {
             return false;
         };
         let text = self.memory.allocate(PAGE, None).unwrap();

@@ -126,6 +126,7 @@ impl CurrentTask {
     pub fn replace_cred(&mut self, cred: Arc<Credentials>) {
         self.cred = cred.clone();
         self.task.set_cred(cred);
+        self.refresh_answers();
     }
 
     /// unshare(2), close_range(2) with CLOSE_RANGE_UNSHARE: another descriptor table.

@@ -328,7 +328,7 @@ fn make_own(state: &mut MmState, range: Range<u64>, batch: &mut Batch) {
     });
 }
 
-fn same_place(a: &Place, b: &Place) -> bool {
+pub(super) fn same_place(a: &Place, b: &Place) -> bool {
     match (a, b) {
         (Place::Host { file: a, offset: at, .. }, Place::Host { file: b, offset: bt, .. }) => {
             Arc::ptr_eq(a, b) && at == bt

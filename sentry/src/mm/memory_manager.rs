@@ -14,7 +14,7 @@ use platform::{
     AddressSpace, PAGE_SIZE, PlatformError,
     memory::{FileRange, MemoryFile},
 };
-use ranked_sync::{RwLock, RwLockWriteGuard};
+use ranked_sync::{Mutex, RwLock, RwLockWriteGuard};
 use smallvec::SmallVec;
 
 use super::{
@@ -23,6 +23,7 @@ use super::{
     pins::Pins,
     pma::Owner,
     range_map::RangeValue,
+    rewrites::Rewrites,
     state::{ImageInfo, MmState},
     vma::Vma,
 };
@@ -77,6 +78,7 @@ pub struct MemoryManager {
     pub(super) limits: MmLimits,
     pub(super) pins: Pins,
     pub(super) hot: HotPages,
+    pub(super) rewrites: Mutex<lock_order::Rewrites, Rewrites>,
 }
 
 impl MemoryManager {
@@ -97,6 +99,8 @@ impl MemoryManager {
         state: MmState,
         hot: HotPages,
     ) -> Arc<Self> {
+        // An address space is used again for the next program.
+        space.forget_rewrites(0..u64::MAX);
         Arc::new_cyclic(|this| Self {
             this: this.clone(),
             space,
@@ -106,6 +110,7 @@ impl MemoryManager {
             limits: MmLimits::default(),
             pins: Pins::default(),
             hot,
+            rewrites: Mutex::default(),
         })
     }
 
@@ -133,8 +138,15 @@ impl MemoryManager {
         freed: &[FileRange],
     ) -> Result<(), Errno> {
         if !state.is_building && !batch.ops().is_empty() {
+            let undone = {
+                let mut rewrites = self.rewrites.lock();
+                (!rewrites.is_empty()).then(|| rewrites.undo(batch.ops()))
+            };
             // On failure what was to be freed may still be mapped: it stays allocated.
             self.space.apply(batch.ops()).map_err(|error| host_errno(&error))?;
+            if let Some(undone) = undone {
+                self.restore(state, &undone)?;
+            }
         }
         for &range in freed {
             self.pins.release(&self.memory, range);
@@ -169,6 +181,11 @@ impl MemoryManager {
         child.limits.copy_from(&self.limits);
         // The parent's pages become read-only before the child can see any.
         self.commit(&state, &own, &[])?;
+        let rewrites = self.rewrites.lock().fork(&self.memory);
+        if !rewrites.is_empty() {
+            child.space.inherit_rewrites(&*self.space);
+            *child.rewrites.lock() = rewrites;
+        }
         let child_state = child.write_nested();
         for (_, vma) in child_state.vmas.iter() {
             child.register(vma);
@@ -190,7 +207,9 @@ impl MemoryManager {
                 && hot.binary_search(&range.start).is_ok();
             batch.map(range, pma, copied);
         }
-        self.commit(&state, &batch, &[])
+        let rewritten: Vec<_> = self.rewrites.lock().map_ops().collect();
+        let ops = [batch.ops(), &rewritten].concat();
+        self.space.apply(&ops).map_err(|error| host_errno(&error))
     }
 
     /// Top-down placement starts below `base`.
@@ -290,6 +309,7 @@ impl Drop for Writing<'_> {
 impl Drop for MemoryManager {
     fn drop(&mut self) {
         // No task is left to run in the address space, so its host mappings may outlive the counts.
+        self.rewrites.get_mut().release(&self.memory);
         let pages = self.state.get_mut().pmas.take_all();
         let mut ranges: Vec<FileRange> =
             pages.filter_map(|(range, pma)| pma.memory(range.end - range.start)).collect();

@@ -52,7 +52,7 @@ impl MmState {
             })
     }
 
-    fn highest_gap(&self, within: Range<u64>, len: u64) -> Option<u64> {
+    pub(super) fn highest_gap(&self, within: Range<u64>, len: u64) -> Option<u64> {
         // The mapping just above the window may keep its distance.
         let mut end = match self.vmas.find_or_next(within.end) {
             Some((next, vma)) => within.end.min(guarded_start(&next, vma)),

@@ -151,5 +151,16 @@ impl CurrentTask {
         self.adopt_filters();
         self.slow_entry =
             self.is_traced() || self.seccomp_mode() != 0 || self.kernel().tracer.get().is_some();
+        self.refresh_answers();
+    }
+
+    /// Says what the platform may answer by itself: nothing while calls take the slow way.
+    pub(in crate::kernel) fn refresh_answers(&mut self) {
+        let answers = (!self.slow_entry).then(|| {
+            let cred = self.cred_ref();
+            let [pid, tid] = [self.task.pid(), self.task.tid()].map(|id| id as u32);
+            platform::Answers([pid, tid, cred.uid, cred.gid, cred.euid, cred.egid])
+        });
+        self.context.set_answers(answers);
     }
 }

@@ -79,6 +79,8 @@ impl CurrentTask {
             *xstate = stop.xstate;
         }
         if mode == Mode::SingleStep {
+            // The step after a system call must not go into a detour.
+            let _ = self.mm.stop_rewriting();
             let _ = self.context.set_single_step(true);
         }
         self.refresh_slow_entry();

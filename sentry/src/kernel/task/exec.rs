@@ -168,6 +168,7 @@ impl CurrentTask {
         self.clear_child_tid_word();
         let image = self.load_image(prepared, &cred)?;
         let old = self.replace_mm(image.mm);
+        self.refresh_slow_entry();
         if let Some(vfork) = self.vfork_done.take() {
             vfork.finish();
         }

@@ -67,6 +67,7 @@ pub(super) fn serve(start: Start) {
         Some(mut current) => {
             let ran = catch_unwind(AssertUnwindSafe(|| {
                 prepare(&mut current);
+                current.refresh_slow_entry();
                 current.run();
             }));
             if ran.is_err() {
@@ -137,6 +138,9 @@ impl CurrentTask {
             self.task.clock_leave_guest();
             match trap {
                 Ok(Trap::Syscall { number, args, compat }) => {
+                    if let Some(site) = self.context.take_hot_site() {
+                        self.mm.rewrite_call_site(site);
+                    }
                     if self.syscall(number, args, compat).is_break() {
                         return;
                     }
