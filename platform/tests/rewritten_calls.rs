@@ -14,9 +14,7 @@ use std::{
 };
 
 use common::*;
-use platform::{
-    AccessKind, AddressSpace, Answers, Backing, Context, MapOp, PlatformKind, Prot, Trap,
-};
+use platform::{AccessKind, Answers, Backing, Context, MapOp, PlatformKind, Prot, Trap};
 
 /// `syscall; cmp rax, -4095; jmp` back.
 const LOOP: &[u8] = &[0x0f, 0x05, 0x48, 0x3d, 0x01, 0xf0, 0xff, 0xff, 0xeb, 0xf6];

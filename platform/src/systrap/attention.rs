@@ -28,8 +28,10 @@ const STREAK: u32 = 4;
 const FRUITLESS: u32 = 3;
 /// Who is not on its processor for so long while looking shares it with others.
 const GAP: Duration = Duration::from_micros(40);
-/// For how long not to look then; doubled each time up to the second.
+/// For how long not to look after it was no use; doubled each time up to the second.
 const REST: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
+/// So many calls seen in a row show that it is of use again.
+const USEFUL: u32 = 32;
 /// Looks between two readings of the clock: less than a microsecond.
 const LOOKS: u32 = 16;
 
@@ -77,6 +79,8 @@ pub(super) struct Attention {
     /// Calls that came soon, one after another.
     streak: u32,
     fruitless: u32,
+    /// Calls seen by looking since the last rest.
+    seen: u32,
     /// The guest thread is on another processor, and calls were seen by looking.
     settled: bool,
     replied: Option<Instant>,
@@ -99,6 +103,7 @@ impl Attention {
             load,
             streak: 0,
             fruitless: 0,
+            seen: 0,
             settled: false,
             replied: None,
             rest: REST.0,
@@ -165,16 +170,14 @@ impl Attention {
             let now = Instant::now();
             if now.duration_since(last) > GAP {
                 // Somebody else wanted this processor.
-                self.not_before = now.checked_add(self.rest);
-                self.rest = (self.rest * 2).min(REST.1);
-                return self.nothing(true);
+                return self.nothing(now, true);
             }
             last = now;
             if now.duration_since(start) > patience {
-                return self.nothing(false);
+                return self.nothing(now, false);
             }
             if !self.load.has_room(0) {
-                return self.nothing(true);
+                return self.nothing(now, true);
             }
         }
     }
@@ -182,16 +185,22 @@ impl Attention {
     fn found(&mut self) -> Seen {
         self.settled = true;
         self.fruitless = 0;
-        self.rest = REST.0;
+        self.seen = self.seen.saturating_add(1);
+        if self.seen == USEFUL {
+            self.rest = REST.0;
+        }
         Seen::Found
     }
 
-    fn nothing(&mut self, give_up: bool) -> Seen {
+    fn nothing(&mut self, now: Instant, give_up: bool) -> Seen {
         self.fruitless += 1;
-        if give_up || self.fruitless >= FRUITLESS {
+        if give_up || !self.settled || self.fruitless >= FRUITLESS {
             self.fruitless = 0;
             self.streak = 0;
+            self.seen = 0;
             self.settled = false;
+            self.not_before = now.checked_add(self.rest);
+            self.rest = (self.rest * 2).min(REST.1);
         }
         Seen::Nothing
     }

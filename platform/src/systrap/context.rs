@@ -116,7 +116,7 @@ impl SystrapContext {
         let Some(thread) = &mut self.thread else { return Err(process.death()) };
         if let State::Post(post) = thread.state
             && self.fetched
-            && !(CallSlot::can_load(&self.registers) && !self.single_step)
+            && (!CallSlot::can_load(&self.registers) || self.single_step)
         {
             thread.make_frame(process, post)?;
         }
