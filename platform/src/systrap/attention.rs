@@ -13,13 +13,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rustix::thread::{CpuSet, Pid, sched_getaffinity, sched_getcpu, sched_setaffinity};
+
 use crate::host;
 
 /// How long to look for a call.
 const PATIENCE: Duration = Duration::from_micros(25);
 /// The same, for the first call after the guest thread was sent to another processor, which
 /// may have to wake.
-const FIRST_PATIENCE: Duration = Duration::from_micros(120);
+const FIRST_PATIENCE: Duration = Duration::from_micros(80);
 /// A call that comes so soon after the last reply would have been seen.
 const SOON: Duration = Duration::from_micros(20);
 /// So many calls must come soon, one after another, before it is worth looking.
@@ -29,9 +31,9 @@ const FRUITLESS: u32 = 3;
 /// Who is not on its processor for so long while looking shares it with others.
 const GAP: Duration = Duration::from_micros(40);
 /// For how long not to look after it was no use; doubled each time up to the second.
-const REST: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
-/// So many calls seen in a row show that it is of use again.
-const USEFUL: u32 = 32;
+const REST: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(500));
+/// Looking for so long with success shows that it is of use again.
+const USEFUL: Duration = Duration::from_millis(10);
 /// Looks between two readings of the clock: less than a microsecond.
 const LOOKS: u32 = 16;
 
@@ -43,6 +45,8 @@ pub(super) struct Load {
     running: AtomicU32,
     /// Sentry threads that are looking.
     looking: AtomicU32,
+    /// The processors that the sandbox may use.
+    all: CpuSet,
 }
 
 impl Load {
@@ -51,6 +55,7 @@ impl Load {
             processors: u32::try_from(host::cpu_count()).unwrap_or(1),
             running: AtomicU32::new(0),
             looking: AtomicU32::new(0),
+            all: sched_getaffinity(None).unwrap_or_default(),
         }
     }
 
@@ -79,13 +84,15 @@ pub(super) struct Attention {
     /// Calls that came soon, one after another.
     streak: u32,
     fruitless: u32,
-    /// Calls seen by looking since the last rest.
-    seen: u32,
+    /// Since when it has been of use.
+    since: Option<Instant>,
     /// The guest thread is on another processor, and calls were seen by looking.
     settled: bool,
     replied: Option<Instant>,
     rest: Duration,
     not_before: Option<Instant>,
+    /// The guest thread is kept off the processor of the thread that looks.
+    apart: bool,
 }
 
 /// How a look ended.
@@ -95,6 +102,8 @@ pub(super) enum Seen {
     Found,
     /// To be waited for in the kernel.
     Nothing,
+    /// The same; and the looking thread shares its processor with others.
+    Crowded,
 }
 
 impl Attention {
@@ -103,12 +112,27 @@ impl Attention {
             load,
             streak: 0,
             fruitless: 0,
-            seen: 0,
+            since: None,
             settled: false,
             replied: None,
             rest: REST.0,
             not_before: None,
+            apart: false,
         }
+    }
+
+    /// Sends the guest thread `tid` to another processor than this thread's, or lets it go where it
+    /// likes. The scheduler would leave both on one, where neither gets on while the other looks.
+    pub(super) fn keep_apart(&mut self, tid: i32, apart: bool) {
+        if self.apart == apart {
+            return;
+        }
+        let mut set = self.load.all;
+        if apart {
+            set.unset(sched_getcpu());
+        }
+        // A thread that has just ended is no matter.
+        self.apart = sched_setaffinity(Pid::from_raw(tid), &set).is_ok() && apart;
     }
 
     pub(super) fn load(&self) -> &Load {
@@ -137,9 +161,13 @@ impl Attention {
         // The clock is read for the sake of `rung`, which decides on the streak.
         let now = Instant::now();
         self.replied = Some(now);
-        self.streak >= STREAK
+        let look = self.streak >= STREAK
             && self.not_before.is_none_or(|then| now >= then)
-            && self.load.has_room(1)
+            && self.load.has_room(1);
+        if look {
+            self.since = Some(now);
+        }
+        look
     }
 
     /// Looks until `found` says that it is there.
@@ -170,7 +198,8 @@ impl Attention {
             let now = Instant::now();
             if now.duration_since(last) > GAP {
                 // Somebody else wanted this processor.
-                return self.nothing(now, true);
+                self.nothing(now, true);
+                return Seen::Crowded;
             }
             last = now;
             if now.duration_since(start) > patience {
@@ -185,10 +214,6 @@ impl Attention {
     fn found(&mut self) -> Seen {
         self.settled = true;
         self.fruitless = 0;
-        self.seen = self.seen.saturating_add(1);
-        if self.seen == USEFUL {
-            self.rest = REST.0;
-        }
         Seen::Found
     }
 
@@ -197,8 +222,10 @@ impl Attention {
         if give_up || !self.settled || self.fruitless >= FRUITLESS {
             self.fruitless = 0;
             self.streak = 0;
-            self.seen = 0;
             self.settled = false;
+            if self.since.take().is_some_and(|since| now.duration_since(since) > USEFUL) {
+                self.rest = REST.0;
+            }
             self.not_before = now.checked_add(self.rest);
             self.rest = (self.rest * 2).min(REST.1);
         }

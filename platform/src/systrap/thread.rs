@@ -264,6 +264,8 @@ impl GuestThread {
                 Err(errno) => return Err(PlatformError::Host { what: "a guest's call", errno }),
             }
         };
+        // The reply brings the guest thread here.
+        self.wake_on_same_processor(true);
         self.state = self.decode(process, &notification)?;
         Ok(())
     }
@@ -295,7 +297,8 @@ impl GuestThread {
             self.state = State::Post(self.read_post(process, None));
             return Seen::Found;
         }
-        self.wake_on_same_processor(true);
+        // Where to wake: here, as the guest thread's processor may be a busy one, unless this is.
+        self.wake_on_same_processor(seen == Seen::Crowded);
         Seen::Nothing
     }
 
@@ -314,6 +317,7 @@ impl GuestThread {
         reply: Reply,
     ) -> Result<(), PlatformError> {
         let look = self.attention.will_look();
+        self.attention.keep_apart(self.tid, look);
         let call = self.call_slot(process);
         if look || post.id.is_none() {
             call.set_attentive(look);
@@ -405,6 +409,7 @@ impl GuestThread {
         call: Call,
         value: u64,
     ) -> Result<(), PlatformError> {
+        self.attention.keep_apart(self.tid, false);
         if is_restart(value) {
             self.fetch(process, call)?;
             let State::Stop(stop) = self.state else {
@@ -445,6 +450,7 @@ impl GuestThread {
         stop: Stop,
         (fs_base, gs_base): (u64, u64),
     ) -> Result<(), PlatformError> {
+        self.attention.keep_apart(self.tid, false);
         let slot = self.slot.offset();
         // A base that is not canonical would kill the process.
         let user = |base: u64| if base >> 47 == 0 { base } else { 0 };
