@@ -427,6 +427,12 @@ lazaret_stub_call_answered:
     mov gs:[{S_KEPT} + 32], r9
     mov gs:[{S_KEPT} + 40], r10
     mov gs:[{S_KEPT} + 48], rsp
+    mov gs:[{S_KEPT} + 56], rbx
+    mov gs:[{S_KEPT} + 64], rbp
+    mov gs:[{S_KEPT} + 72], r12
+    mov gs:[{S_KEPT} + 80], r13
+    mov gs:[{S_KEPT} + 88], r14
+    mov gs:[{S_KEPT} + 96], r15
 .globl lazaret_stub_call_clock
 lazaret_stub_call_clock:
     rdgsbase rcx

@@ -119,10 +119,10 @@ pub(crate) const S_BACK: u64 = 192;
 pub(crate) const S_NUMBER: u64 = 200;
 /// The address of this slot's answers.
 pub(crate) const S_ANSWERS: u64 = 208;
-/// What the host's vDSO may change, while the stub calls it: rdi, rsi, rdx, r8, r9, r10,
-/// rsp; and the time it says.
-pub(crate) const S_KEPT: u64 = 256;
-pub(crate) const S_TIME: u64 = 320;
+/// What the host's vDSO may change while the stub calls it: rdi, rsi, rdx, r8, r9, r10, rsp,
+/// and, until it returns, rbx, rbp, r12 to r15; and the time it says.
+pub(crate) const S_KEPT: u64 = 640;
+pub(crate) const S_TIME: u64 = 768;
 /// All registers of a call, laid out as [`crate::Registers`].
 pub(crate) const S_REGISTERS: u64 = 384;
 /// A small stack for what the stub calls, from here up to `S_STACK_TOP`.

@@ -114,8 +114,9 @@ impl CallSlot<'_> {
         self.register(RIP)
     }
 
-    /// rdi, rsi, rdx, r8, r9, r10, rsp as they were before the stub called the vDSO.
-    pub(super) fn kept(self) -> [u64; 7] {
+    /// rdi, rsi, rdx, r8, r9, r10, rsp, rbx, rbp, r12 to r15 as they were before the stub called
+    /// the vDSO, which may have any of them on its stack.
+    pub(super) fn kept(self) -> [u64; 13] {
         std::array::from_fn(|n| self.control.read_u64(self.at(S_KEPT + 8 * n as u64)))
     }
 

@@ -167,10 +167,10 @@ impl Frame {
         self.finish_call(control, rip, rax);
     }
 
-    /// rdi, rsi, rdx, r8, r9, r10, rsp.
-    pub(super) fn set_kept(self, control: &Control, kept: [u64; 7]) {
+    /// rdi, rsi, rdx, r8, r9, r10, rsp, rbx, rbp, r12 to r15.
+    pub(super) fn set_kept(self, control: &Control, kept: [u64; 13]) {
         // In the order of the frame: r8 to r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp.
-        for (value, index) in kept.into_iter().zip([8, 9, 12, 0, 1, 2, 15]) {
+        for (value, index) in kept.into_iter().zip([8, 9, 12, 0, 1, 2, 15, 11, 10, 4, 5, 6, 7]) {
             control.write_u64(self.ucontext + R8 + 8 * index, value);
         }
     }
