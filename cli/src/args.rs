@@ -91,6 +91,12 @@ pub(crate) struct RunArgs {
     #[arg(long, value_enum, default_value_t = LogLevel::Error)]
     pub(crate) log_level: LogLevel,
 
+    /// Memory for all that runs inside, its files in memory included: a number of bytes, or with K, M, G or T
+    /// behind it. Allocations over it fail, and the largest process is killed. By default 80 % of what the
+    /// host has to give.
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(crate) memory: Option<u64>,
+
     /// Kill the command after so many seconds; the exit status is then 124.
     #[arg(long, value_name = "SECONDS")]
     pub(crate) time_limit: Option<f64>,
@@ -98,6 +104,24 @@ pub(crate) struct RunArgs {
     /// The command and its arguments.
     #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
     pub(crate) argv: Vec<OsString>,
+}
+
+/// `64M` and the like, in powers of 1024.
+fn size(text: &str) -> Result<u64, String> {
+    /// With less than this hardly a program starts.
+    const LEAST: u64 = 4 << 20;
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit = match text.get(digits.len()..).unwrap_or_default().to_ascii_uppercase().as_str() {
+        "" | "B" => 0,
+        "K" | "KB" | "KIB" => 10,
+        "M" | "MB" | "MIB" => 20,
+        "G" | "GB" | "GIB" => 30,
+        "T" | "TB" | "TIB" => 40,
+        _ => return Err("takes a size, as in 512M or 2G".into()),
+    };
+    let number: u64 = digits.parse().map_err(|_| "takes a size, as in 512M or 2G")?;
+    let bytes = number.checked_mul(1 << unit).ok_or("is more than any machine has")?;
+    if bytes < LEAST { Err("is too little: 4M at least".into()) } else { Ok(bytes) }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

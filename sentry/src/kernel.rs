@@ -11,6 +11,7 @@ mod init;
 mod kernel;
 pub mod limits;
 mod membarrier;
+mod oom;
 pub mod pidfd;
 pub(crate) mod ptrace;
 pub(crate) mod seccomp;

@@ -45,6 +45,20 @@ const CASES: &[Case] = &[
     case("death_by_sigkill_is_137", "$LAZARET run -- sh -c 'kill -KILL $$'", 137, ""),
     case("death_by_sigsegv_is_139", "$LAZARET run -- sh -c 'kill -SEGV $$'", 139, ""),
     case("time_limit_is_124", "$LAZARET run --time-limit 0.3 -- sleep 60", 124, "time"),
+    // Memory that is asked for at once, and memory that is touched.
+    case(
+        "more_memory_than_there_is_is_refused",
+        "$LAZARET run --memory 64M -- /usr/bin/env python3 -c 'x = bytearray(1 << 40)'",
+        1,
+        "Traceback",
+    ),
+    case(
+        "touching_more_than_the_memory_limit_is_137",
+        "$LAZARET run --memory 64M -- /usr/bin/env python3 -c 'import mmap; m = mmap.mmap(-1, 200 << 20); [m.__setitem__(at, 1) for at in range(0, 200 << 20, 4096)]'",
+        137,
+        "out of memory",
+    ),
+    case("bad_memory_size_is_125", "$LAZARET run --memory lots -- true", 125, "lots"),
     // Bad command lines.
     case("unknown_option_is_125", "$LAZARET run --nope -- true", 125, "--nope"),
     case("unknown_subcommand_is_125", "$LAZARET fly", 125, "fly"),

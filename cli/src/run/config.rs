@@ -88,7 +88,7 @@ pub(crate) fn plan(args: &RunArgs, terminal: Option<&Terminal>) -> Result<Plan> 
             None => Strace::Stderr,
         }),
         log_level: args.log_level.name().to_owned(),
-        memory_limit: None,
+        memory_limit: args.memory.or_else(default_memory),
         rlimits: rlimits(),
     };
     Ok(Plan { sentry, trees })
@@ -180,6 +180,14 @@ fn ids(user: Option<&str>) -> Result<(u32, u32, Vec<u32>)> {
             Ok((uid, uid, Vec::new()))
         }
     }
+}
+
+/// 80 % of what the host can give without hurting others (`MemAvailable`, proc(5)).
+fn default_memory() -> Option<u64> {
+    let info = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = info.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().trim_end_matches("kB").trim_end().parse().ok()?;
+    Some(kib.saturating_mul(1024) / 5 * 4)
 }
 
 /// The launcher's limits, which the command inherits.

@@ -77,10 +77,11 @@ pub struct Tmpfs {
 impl Tmpfs {
     /// An empty one, its root owned by root with mode 01777 unless the options say otherwise.
     pub fn new(memory: Arc<MemoryFile>, options: TmpfsOptions) -> Arc<Self> {
+        let pages = PageQuota::new(options.size_pages(memory.total()));
         let shared = Arc::new(Shared {
             memory,
             dev: vfs::allocate_dev(),
-            pages: PageQuota::new(options.size_pages()),
+            pages,
             next_ino: AtomicU64::new(1),
             inodes: AtomicU64::new(1),
             inode_limit: AtomicU64::new(options.inode_limit()),

@@ -71,6 +71,7 @@ impl Kernel {
             (group, task)
         };
         self.tasks.reserve()?;
+        super::oom::watch(self).map_err(|_| Errno::EAGAIN)?;
         if let (Some(session), Some(tty)) = (group.session(), config.tty) {
             tty.enter_session(session.id, 1);
             session.set_tty(Some(tty));

@@ -227,7 +227,7 @@ impl MemoryManager {
         if vma.is_data()
             && !vma.flags.contains(VmaFlags::NORESERVE)
             && len > OVERCOMMIT_CHECK_MIN
-            && len > host::total_memory().saturating_add(host::total_swap())
+            && len > self.memory.total().saturating_add(host::total_swap())
         {
             return Err(Errno::ENOMEM);
         }

@@ -52,7 +52,7 @@ pub(super) fn sys_setdomainname(task: &mut CurrentTask, name: UserAddr, len: i32
 
 pub(super) fn sys_sysinfo(task: &mut CurrentTask, at: UserRef<Sysinfo>) -> SysResult<()> {
     let kernel = task.kernel();
-    let total = platform::host::total_memory();
+    let total = kernel.memory().total();
     let used = kernel.memory().used();
     let info = Sysinfo {
         uptime: (kernel.clocks.uptime_ns() / 1_000_000_000) as i64,

@@ -68,8 +68,9 @@ impl TmpfsOptions {
         Ok(options)
     }
 
-    pub(super) fn size_pages(&self) -> u64 {
-        self.pages.unwrap_or_else(|| platform::host::total_memory() / DEFAULT_PART / PAGE_SIZE)
+    /// What fits, in pages, on a machine with `total` bytes of memory.
+    pub(super) fn size_pages(&self, total: u64) -> u64 {
+        self.pages.unwrap_or(total / DEFAULT_PART / PAGE_SIZE)
     }
 
     pub(super) fn inode_limit(&self) -> u64 {

@@ -5,8 +5,7 @@ use crate::{SysResult, kernel::Kernel};
 
 /// Bytes of memory in the sandbox: all, and in use.
 pub(in crate::fs) fn totals(kernel: &Kernel) -> (u64, u64) {
-    let total = platform::host::total_memory();
-    let total = kernel.memory().limit().map_or(total, |limit| limit.min(total));
+    let total = kernel.memory().total();
     (total, kernel.memory().used().min(total))
 }
 
