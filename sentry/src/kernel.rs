@@ -11,6 +11,7 @@ mod init;
 mod kernel;
 pub mod limits;
 mod membarrier;
+pub mod mqueue;
 mod oom;
 pub mod pidfd;
 pub(crate) mod ptrace;

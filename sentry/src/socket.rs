@@ -16,7 +16,7 @@ pub mod common;
 pub mod inet;
 mod interfaces;
 pub mod message;
-mod netlink;
+pub mod netlink;
 pub mod options;
 pub mod unix;
 

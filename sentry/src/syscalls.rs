@@ -29,6 +29,8 @@ mod memfd;
 mod mempolicy;
 mod mmap;
 mod mount;
+mod mqueue;
+mod msg;
 mod namespace;
 mod open;
 mod path_args;

@@ -13,8 +13,13 @@ use platform::{Platform, memory::MemoryFile};
 use ranked_sync::{Condvar, Mutex};
 
 use super::{
-    CurrentTask, ExitStatus, FutexTable, sysv::sem::Semaphores, task::HostThreads,
-    task_set::TaskSet, tty::TtyTable, uts::Uts,
+    CurrentTask, ExitStatus, FutexTable,
+    mqueue::Mqueues,
+    sysv::{msg::MessageQueues, sem::Semaphores},
+    task::HostThreads,
+    task_set::TaskSet,
+    tty::TtyTable,
+    uts::Uts,
 };
 use crate::{
     SysResult,
@@ -59,6 +64,10 @@ pub struct Kernel {
     pub network: Network,
     /// System V semaphores.
     pub semaphores: Semaphores,
+    /// System V message queues.
+    pub messages: MessageQueues,
+    /// POSIX message queues.
+    pub mqueues: Mqueues,
     /// What serves tasks.
     pub(super) host_threads: HostThreads,
 }
@@ -84,6 +93,8 @@ impl Kernel {
             unix: UnixNamespace::default(),
             network: Network::default(),
             semaphores: Semaphores::default(),
+            messages: MessageQueues::default(),
+            mqueues: Mqueues::default(),
             host_threads: HostThreads::default(),
         })
     }

@@ -93,6 +93,7 @@ fn choose(kernel: &Arc<Kernel>, limit: u64) -> Option<(Arc<ThreadGroup>, u64)> {
             i128::from(resident).saturating_add(i128::from(limit) / 1000 * i128::from(adjust));
         Some((points, process, resident))
     };
-    let best = kernel.tasks.processes().into_iter().filter_map(score).max_by_key(|score| score.0)?;
+    let best =
+        kernel.tasks.processes().into_iter().filter_map(score).max_by_key(|score| score.0)?;
     Some((best.1, best.2))
 }

@@ -3,6 +3,7 @@
 //! One sandbox is one IPC namespace. Objects live in tables below a leaf lock; what a table gives up is
 //! dropped by the caller after unlocking.
 
+pub mod msg;
 pub mod sem;
 
 use std::collections::BTreeMap;
@@ -179,6 +180,11 @@ impl<T: Object> Ids<T> {
         self.find(id).ok()?;
         let slot = id as u32 & ((1 << SLOT_BITS) - 1);
         self.slots.remove(&slot).map(|(_, object)| object)
+    }
+
+    /// All, with identifiers.
+    fn iter(&self) -> impl Iterator<Item = (i32, &T)> {
+        self.slots.iter().map(|(&slot, (sequence, object))| (identifier(slot, *sequence), object))
     }
 
     /// The highest slot in use, or 0: what IPC_INFO returns.

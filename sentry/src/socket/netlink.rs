@@ -52,6 +52,16 @@ pub(super) fn create(
     Ok(Arc::new(NetlinkSocket { common, receive, port }))
 }
 
+/// Is it of this family?
+pub fn is_netlink(socket: &dyn SocketOps) -> bool {
+    socket.as_any().is::<NetlinkSocket>()
+}
+
+/// Puts a message of the kernel's into a netlink socket. `EINVAL` for another; `ENOBUFS` when it is full.
+pub fn deliver(socket: &dyn SocketOps, bytes: &[u8]) -> SysResult<()> {
+    socket.as_any().downcast_ref::<NetlinkSocket>().ok_or(Errno::EINVAL)?.answer(bytes)
+}
+
 /// `struct sockaddr_nl`.
 fn address(port: u32) -> SockAddr {
     let mut address = SockAddr::of_family(libc::AF_NETLINK);

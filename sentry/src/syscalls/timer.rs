@@ -81,9 +81,9 @@ pub(super) fn sys_alarm(task: &mut CurrentTask, seconds: u32) -> SysResult<u32> 
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub(super) struct SigEvent {
-    value: u64,
-    signo: i32,
-    notify: i32,
+    pub(super) value: u64,
+    pub(super) signo: i32,
+    pub(super) notify: i32,
     tid: i32,
     pad: [u32; 11],
 }
