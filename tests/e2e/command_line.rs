@@ -48,9 +48,9 @@ const CASES: &[Case] = &[
     // Memory that is asked for at once, and memory that is touched.
     case(
         "more_memory_than_there_is_is_refused",
-        "$LAZARET run --memory 64M -- /usr/bin/env python3 -c 'x = bytearray(1 << 40)'",
-        1,
-        "Traceback",
+        "$LAZARET run --memory 64M -- sh -c 'python3 -c \"bytearray(1 << 40)\" 2>&1 | tail -n 1 >&2'",
+        0,
+        "MemoryError",
     ),
     case(
         "touching_more_than_the_memory_limit_is_137",
