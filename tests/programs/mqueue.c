@@ -1,103 +1,120 @@
-/* POSIX message queues: mq_overview(7). */
+/* POSIX message queues. */
 #include "case.h"
+#include <fcntl.h>
 #include <mqueue.h>
-#include <pthread.h>
+#include <poll.h>
+#include <signal.h>
+#include <sys/stat.h>
+#include <time.h>
 
-static const char *name(void)
-{
-	static char text[64];
-	snprintf(text, sizeof text, "/case-%d", getpid());
-	return text;
-}
+static char queue_name[64];
 
-static mqd_t open_new(long messages, int flags)
+/* A queue of the case's own, whose name is gone already. */
+static mqd_t queue(int flags, long messages, long size)
 {
-	struct mq_attr attr = { .mq_maxmsg = messages, .mq_msgsize = 32 };
-	mqd_t queue = mq_open(name(), O_CREAT | O_EXCL | O_RDWR | flags, 0600, &attr);
-	expect(queue >= 0);
-	return queue;
+	struct mq_attr attr = {.mq_maxmsg = messages, .mq_msgsize = size};
+	snprintf(queue_name, sizeof queue_name, "/case-%d", getpid());
+	mqd_t fd = expect_ok(mq_open(queue_name, flags | O_CREAT | O_EXCL, 0600, &attr));
+	expect_ok(mq_unlink(queue_name));
+	return fd;
 }
 
 CASE(messages_come_by_priority_then_age)
 {
-	mqd_t queue = open_new(4, 0);
-	expect_ok(mq_send(queue, "a", 1, 1));
-	expect_ok(mq_send(queue, "b", 1, 5));
-	expect_ok(mq_send(queue, "c", 1, 1));
-	expect_ok(mq_send(queue, "", 0, 5));
-	char text[32];
+	char text[16];
 	unsigned priority;
-	expect_eq(mq_receive(queue, text, sizeof text, &priority), 1);
-	expect_eq(text[0], 'b');
-	expect_eq(priority, 5);
-	expect_eq(mq_receive(queue, text, sizeof text, &priority), 0);
-	expect_eq(mq_receive(queue, text, sizeof text, &priority), 1);
-	expect_eq(text[0], 'a');
-	expect_eq(mq_receive(queue, text, sizeof text, &priority), 1);
-	expect_eq(text[0], 'c');
-	expect_ok(mq_unlink(name()));
-	expect_errno(mq_unlink(name()), ENOENT);
+	mqd_t fd = queue(O_RDWR, 4, 16);
+	expect_ok(mq_send(fd, "low", 3, 1));
+	expect_ok(mq_send(fd, "high", 4, 9));
+	expect_ok(mq_send(fd, "last", 4, 1));
+	expect_eq(mq_receive(fd, text, sizeof text, &priority), 4);
+	expect_eq(priority, 9);
+	expect_eq(mq_receive(fd, text, sizeof text, &priority), 3);
+	expect(!memcmp(text, "low", 3));
+	expect_eq(mq_receive(fd, text, sizeof text, NULL), 4);
+	expect(!memcmp(text, "last", 4));
 }
 
-CASE(full_and_empty_queues_are_eagain_or_time_out)
+CASE(limits_and_attributes)
 {
-	mqd_t queue = open_new(1, O_NONBLOCK);
-	char text[32];
-	expect_errno(mq_receive(queue, text, sizeof text, NULL), EAGAIN);
-	expect_ok(mq_send(queue, "x", 1, 0));
-	expect_errno(mq_send(queue, "y", 1, 0), EAGAIN);
+	char text[16];
 	struct mq_attr attr;
-	expect_ok(mq_getattr(queue, &attr));
-	expect_eq(attr.mq_curmsgs, 1);
+	mqd_t fd = queue(O_RDWR | O_NONBLOCK, 1, 8);
+	expect_errno(mq_receive(fd, text, sizeof text, NULL), EAGAIN);
+	expect_errno(mq_receive(fd, text, 7, NULL), EMSGSIZE);
+	expect_errno(mq_send(fd, text, 9, 0), EMSGSIZE);
+	expect_errno(mq_send(fd, text, 1, 32768), EINVAL);
+	expect_ok(mq_send(fd, text, 1, 0));
+	expect_errno(mq_send(fd, text, 1, 0), EAGAIN);
+	expect_ok(mq_getattr(fd, &attr));
+	expect_eq(attr.mq_flags, O_NONBLOCK);
 	expect_eq(attr.mq_maxmsg, 1);
-	expect_eq(attr.mq_msgsize, 32);
-	attr.mq_flags = 0;
-	expect_ok(mq_setattr(queue, &attr, NULL));
-	struct timespec soon;
-	clock_gettime(CLOCK_REALTIME, &soon);
-	soon.tv_nsec += 20 * MS;
-	if (soon.tv_nsec >= 1000 * MS) {
-		soon.tv_nsec -= 1000 * MS;
-		soon.tv_sec++;
+	expect_eq(attr.mq_msgsize, 8);
+	expect_eq(attr.mq_curmsgs, 1);
+}
+
+CASE(open_errors)
+{
+	struct mq_attr none = {.mq_maxmsg = 0, .mq_msgsize = 8};
+	snprintf(queue_name, sizeof queue_name, "/case-%d", getpid());
+	expect_errno(mq_open(queue_name, O_RDWR), ENOENT);
+	expect_errno(mq_open("/a/b", O_RDWR | O_CREAT, 0600, NULL), EACCES);
+	expect_errno(mq_open(queue_name, O_RDWR | O_CREAT, 0600, &none), EINVAL);
+	expect_errno(mq_unlink(queue_name), ENOENT);
+	expect_errno(mq_send(0, "", 1, 0), EBADF);
+}
+
+CASE(receive_waits_until_a_message_or_the_time)
+{
+	char text[8];
+	struct timespec until;
+	mqd_t fd = queue(O_RDWR, 1, 8);
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_nsec += 20000000;
+	if (until.tv_nsec >= 1000000000)
+		until.tv_sec++, until.tv_nsec -= 1000000000;
+	expect_errno(mq_timedreceive(fd, text, sizeof text, NULL, &until), ETIMEDOUT);
+	pid_t pid;
+	SPAWN(pid) {
+		sleep_ms(20);
+		expect_ok(mq_send(fd, "x", 1, 0));
 	}
-	expect_errno(mq_timedsend(queue, "y", 1, 0, &soon), ETIMEDOUT);
-	expect_ok(mq_unlink(name()));
+	expect_eq(mq_receive(fd, text, sizeof text, NULL), 1);
+	expect_exit(pid, 0);
 }
 
-CASE(sizes_and_names_are_checked)
+CASE(poll_tells_of_messages_and_of_room)
 {
-	mqd_t queue = open_new(1, 0);
-	char text[32] = { 0 };
-	expect_errno(mq_send(queue, text, 33, 0), EMSGSIZE);
-	expect_errno(mq_receive(queue, text, 31, NULL), EMSGSIZE);
-	expect_errno(mq_send(queue, text, 1, 32768), EINVAL);
-	expect_errno(mq_open(name(), O_CREAT | O_EXCL | O_RDWR, 0600, NULL), EEXIST);
-	expect_errno(mq_open("/no-such-queue", O_RDWR), ENOENT);
-	mqd_t reader = mq_open(name(), O_RDONLY);
-	expect(reader >= 0);
-	expect_errno(mq_send(reader, text, 1, 0), EBADF);
-	expect_errno(mq_getattr(0, (struct mq_attr *)text), EBADF);
-	expect_ok(mq_unlink(name()));
+	mqd_t fd = queue(O_RDWR, 1, 8);
+	struct pollfd one = {.fd = fd, .events = POLLIN | POLLOUT};
+	expect_eq(poll(&one, 1, 0), 1);
+	expect_eq(one.revents, POLLOUT);
+	expect_ok(mq_send(fd, "x", 1, 0));
+	expect_eq(poll(&one, 1, 0), 1);
+	expect_eq(one.revents, POLLIN);
 }
 
-static void *send_later(void *queue)
+CASE(notification_by_signal_is_given_once)
 {
-	usleep(20000);
-	return (void *)(long)mq_send(*(mqd_t *)queue, "late", 4, 0);
-}
-
-CASE(a_receiver_waits_for_a_message)
-{
-	mqd_t queue = open_new(1, 0);
-	struct pollfd pfd = { .fd = queue, .events = POLLIN };
-	expect_eq(poll(&pfd, 1, 0), 0);
-	pthread_t thread;
-	expect_zero(pthread_create(&thread, NULL, send_later, &queue));
-	char text[32];
-	expect_eq(mq_receive(queue, text, sizeof text, NULL), 4);
-	expect_mem(text, "late", 4);
-	expect_zero(pthread_join(thread, NULL));
-	expect_ok(mq_send(queue, "x", 1, 0));
-	expect_eq(poll(&pfd, 1, 0), 1);
-	expect_ok(mq_unlink(name()));
+	sigset_t set;
+	siginfo_t info;
+	struct timespec soon = {.tv_nsec = 20000000};
+	struct sigevent event = {.sigev_notify = SIGEV_SIGNAL, .sigev_signo = SIGUSR1};
+	event.sigev_value.sival_int = 42;
+	sigemptyset(&set);
+	sigaddset(&set, SIGUSR1);
+	expect_ok(sigprocmask(SIG_BLOCK, &set, NULL));
+	mqd_t fd = queue(O_RDWR, 4, 8);
+	expect_ok(mq_notify(fd, &event));
+	expect_errno(mq_notify(fd, &event), EBUSY);
+	expect_ok(mq_send(fd, "x", 1, 0));
+	expect_eq(sigwaitinfo(&set, &info), SIGUSR1);
+	expect_eq(info.si_code, SI_MESGQ);
+	expect_eq(info.si_value.sival_int, 42);
+	expect_eq(info.si_pid, getpid());
+	expect_ok(mq_send(fd, "y", 1, 0));
+	expect_errno(sigtimedwait(&set, &info, &soon), EAGAIN);
+	expect_ok(mq_notify(fd, &event));
+	expect_ok(mq_notify(fd, NULL));
+	expect_ok(mq_notify(fd, &event));
 }
