@@ -1,5 +1,9 @@
 //! A guest thread's register file (x86-64).
 
+/// Segment selectors of 64-bit programs (`__USER_CS`, `__USER_DS`).
+pub(crate) const CODE_64: u64 = 0x33;
+pub(crate) const DATA: u64 = 0x2b;
+
 /// General registers in the order of `struct user_regs_struct` (ptrace(2),
 /// `arch/x86/include/asm/user_64.h`), so that PTRACE_GETREGS and core dumps can
 /// use it as it is.

@@ -13,14 +13,13 @@ use super::{
 };
 use crate::{
     AccessKind, AddressSpace, Context, ExceptionInfo, Kick, PlatformError, Registers, Trap, XState,
+    regs::{CODE_64, DATA},
     stub::Kicker,
 };
 
 const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
 const EFLAGS_INITIAL: u64 = 0x202;
-const CODE_64: u64 = 0x33;
 const CODE_32: u64 = 0x23;
-const DATA: u64 = 0x2b;
 
 /// `si_code` of faults that are page faults.
 const SEGV_MAPERR: i32 = 1;

@@ -26,11 +26,9 @@ const FIRST_PATIENCE: Duration = Duration::from_micros(80);
 const SOON: Duration = Duration::from_micros(20);
 /// So many calls must come soon, one after another, before it is worth looking.
 const STREAK: u32 = 4;
-/// After so many fruitless looks in a row there is no looking until a new streak.
-const FRUITLESS: u32 = 3;
 /// Who is not on its processor for so long while looking shares it with others.
 const GAP: Duration = Duration::from_micros(40);
-/// For how long not to look after it was no use; doubled each time up to the second.
+/// For how long not to look after it was no use: at first, and at most, doubled each time.
 const REST: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(500));
 /// Looking for so long with success shows that it is of use again.
 const USEFUL: Duration = Duration::from_millis(10);
@@ -83,7 +81,6 @@ pub(super) struct Attention {
     load: Arc<Load>,
     /// Calls that came soon, one after another.
     streak: u32,
-    fruitless: u32,
     /// Since when it has been of use.
     since: Option<Instant>,
     /// The guest thread is on another processor, and calls were seen by looking.
@@ -111,7 +108,6 @@ impl Attention {
         Self {
             load,
             streak: 0,
-            fruitless: 0,
             since: None,
             settled: false,
             replied: None,
@@ -213,19 +209,19 @@ impl Attention {
 
     fn found(&mut self) -> Seen {
         self.settled = true;
-        self.fruitless = 0;
         Seen::Found
     }
 
-    fn nothing(&mut self, now: Instant, give_up: bool) -> Seen {
-        self.fruitless += 1;
-        if give_up || !self.settled || self.fruitless >= FRUITLESS {
-            self.fruitless = 0;
-            self.streak = 0;
-            self.settled = false;
-            if self.since.take().is_some_and(|since| now.duration_since(since) > USEFUL) {
-                self.rest = REST.0;
-            }
+    /// The next call comes by the bell. `in_vain`: others need the processor, or the first look saw
+    /// nothing: no more for a while.
+    fn nothing(&mut self, now: Instant, in_vain: bool) -> Seen {
+        let in_vain = in_vain || !self.settled;
+        self.trapped();
+        let useful = self.since.take().is_some_and(|since| now.duration_since(since) > USEFUL);
+        if useful {
+            self.rest = REST.0;
+        }
+        if in_vain {
             self.not_before = now.checked_add(self.rest);
             self.rest = (self.rest * 2).min(REST.1);
         }

@@ -1,24 +1,24 @@
 //! A system call from a rewritten site: what the guest thread leaves in its slot, and the
 //! replies it understands. All of it is hostile once guest code has run.
 
+use std::{mem::offset_of, sync::atomic::Ordering};
+
 use crate::{
     Registers,
+    regs::{CODE_64, DATA},
     stub::{Control, Slot, layout::*},
 };
-use std::sync::atomic::Ordering;
 
-/// Offsets in [`Registers`].
-const RAX: u64 = 80;
-const RIP: u64 = 128;
-const EFLAGS: u64 = 144;
-const FS_BASE: u64 = 168;
+const RAX: u64 = offset_of!(Registers, rax) as u64;
+const RIP: u64 = offset_of!(Registers, rip) as u64;
+const EFLAGS: u64 = offset_of!(Registers, eflags) as u64;
+const RSP: u64 = offset_of!(Registers, rsp) as u64;
+const FS_BASE: u64 = offset_of!(Registers, fs_base) as u64;
 
 /// What a program may set (`FIX_EFLAGS` in `arch/x86/kernel/signal.c`), but for the trap flag.
 const EFLAGS_USER: u64 = 0x5_0cd5;
 const EFLAGS_FIXED: u64 = 0x202;
 const EFLAGS_TRAP: u64 = 1 << 8;
-const CODE_64: u64 = 0x33;
-const DATA: u64 = 0x2b;
 
 /// How a call is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,7 +146,7 @@ impl CallSlot<'_> {
             rip,
             cs: CODE_64,
             eflags: EFLAGS_FIXED,
-            rsp: self.register(152),
+            rsp: self.register(RSP),
             ss: DATA,
             fs_base: self.register(FS_BASE),
             ..Registers::default()
@@ -185,7 +185,7 @@ impl CallSlot<'_> {
         let eflags = regs.eflags & EFLAGS_USER | EFLAGS_FIXED;
         // A base that is not canonical would fault in the stub.
         let fs_base = if regs.fs_base >> 47 == 0 { regs.fs_base } else { 0 };
-        for (offset, value) in [(EFLAGS, eflags), (152, regs.rsp), (FS_BASE, fs_base)] {
+        for (offset, value) in [(EFLAGS, eflags), (RSP, regs.rsp), (FS_BASE, fs_base)] {
             self.control.write_u64(self.at(S_REGISTERS + offset), value);
         }
     }

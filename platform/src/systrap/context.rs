@@ -14,6 +14,7 @@ use super::{
 use crate::{
     AccessKind, AddressSpace, Answers, Context, ExceptionInfo, Kick, PlatformError, Registers,
     Trap, XState,
+    regs::{CODE_64, DATA},
     stub::{Kicker, layout::KICK_SIGNAL},
 };
 
@@ -23,8 +24,6 @@ const FAULT_WRITE: u64 = 1 << 1;
 const FAULT_EXECUTE: u64 = 1 << 4;
 const EFLAGS_INITIAL: u64 = 0x202;
 const EFLAGS_TRAP: u64 = 1 << 8;
-const CODE_64: u64 = 0x33;
-const DATA: u64 = 0x2b;
 
 /// See the module.
 #[derive(Debug)]

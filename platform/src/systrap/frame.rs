@@ -6,6 +6,7 @@
 
 use crate::{
     Registers, XState,
+    regs::{CODE_64, DATA},
     stub::{Control, Slot, layout::*},
 };
 
@@ -35,9 +36,7 @@ const SIGINFO_LEN: u64 = 128;
 /// UC_FP_XSTATE | UC_SIGCONTEXT_SS | UC_STRICT_RESTORE_SS.
 const UC_FLAGS_VALUE: u64 = 7;
 
-const CODE_64: u64 = 0x33;
 const CODE_32: u64 = 0x23;
-const DATA: u64 = 0x2b;
 
 /// Where in the control file a frame is.
 #[derive(Clone, Copy, Debug)]
@@ -163,10 +162,6 @@ impl Frame {
         control.write_u64(self.ucontext + RIP, rip);
     }
 
-    pub(super) fn set_rip_and_rax(self, control: &Control, rip: u64, rax: u64) {
-        self.finish_call(control, rip, rax);
-    }
-
     /// rdi, rsi, rdx, r8, r9, r10, rsp, rbx, rbp, r12 to r15.
     pub(super) fn set_kept(self, control: &Control, kept: [u64; 13]) {
         // In the order of the frame: r8 to r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp.
@@ -175,7 +170,7 @@ impl Frame {
         }
     }
 
-    /// Makes a system call that was interrupted look finished.
+    /// Makes a system call that was interrupted look finished, or about to be made (with its number as `value`).
     pub(super) fn finish_call(self, control: &Control, rip: u64, value: u64) {
         control.write_u64(self.ucontext + RIP, rip);
         control.write_u64(self.ucontext + RAX, value);

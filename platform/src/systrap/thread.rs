@@ -224,7 +224,7 @@ impl GuestThread {
                                 .ok_or_else(|| process.corrupted("a frame without its state"))?;
                         }
                     }
-                    _ => stop.frame.set_rip_and_rax(control, call.back(), call.number()),
+                    _ => stop.frame.finish_call(control, call.back(), call.number()),
                 }
                 call.set_state(CALL_NONE);
             }
@@ -272,10 +272,11 @@ impl GuestThread {
 
     /// Looks for a call in the slot.
     fn look(&mut self, process: &StubProcess) -> Seen {
-        let call = CallSlot { control: process.control(), slot: self.slot };
+        let call = self.call_slot(process);
         if self.late_bell {
             // It has to be answered first.
             call.set_attentive(false);
+            self.attention.keep_apart(self.tid, false);
             return Seen::Nothing;
         }
         let mut polls = 0_u32;
@@ -297,6 +298,8 @@ impl GuestThread {
             self.state = State::Post(self.read_post(process, None));
             return Seen::Found;
         }
+        // Nobody looks, so the guest thread may compute wherever there is room.
+        self.attention.keep_apart(self.tid, false);
         // Where to wake: here, as the guest thread's processor may be a busy one, unless this is.
         self.wake_on_same_processor(seen == Seen::Crowded);
         Seen::Nothing

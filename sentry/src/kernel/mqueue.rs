@@ -137,10 +137,8 @@ impl Mqueues {
     /// mq_open(2): the queue, made if need be. Checks the name and the permissions.
     pub fn open(&self, request: OpenRequest<'_>, cred: &Credentials) -> SysResult<Arc<Queue>> {
         let name = check_name(request.name)?;
-        let mut names = self.names.lock();
-        if let Some(queue) = names.get(name) {
-            let queue = queue.clone();
-            drop(names);
+        let found = self.names.lock().get(name).cloned();
+        if let Some(queue) = found {
             if request.create.is_some() && request.exclusive {
                 return err!(EEXIST);
             }
@@ -149,10 +147,6 @@ impl Mqueues {
         }
         let Some((mode, limits)) = request.create else { return err!(ENOENT) };
         limits.check(cred)?;
-        let privileged = cred.has(Capability::SYS_RESOURCE);
-        if names.len() >= if privileged { MAX_QUEUES_EVER } else { MAX_QUEUES } {
-            return err!(ENOSPC);
-        }
         let charge = limits.charge();
         self.usage.charge(cred.uid, charge, request.max_bytes)?;
         let queue = Arc::new(Queue {
@@ -163,22 +157,35 @@ impl Mqueues {
             state: Mutex::default(),
             wakeup: WaitQueue::new(),
         });
+        // Made without the lock, and so given up again when somebody else was faster or there are too many.
+        let privileged = cred.has(Capability::SYS_RESOURCE);
+        let most = if privileged { MAX_QUEUES_EVER } else { MAX_QUEUES };
+        let mut names = self.names.lock();
+        if names.contains_key(name) {
+            drop(names);
+            drop(queue);
+            return self.open(request, cred);
+        }
+        if names.len() >= most {
+            return err!(ENOSPC);
+        }
         names.insert(name.to_vec(), queue.clone());
         Ok(queue)
     }
 
-    /// mq_unlink(2). `EACCES` for those who do not own the queue.
+    /// mq_unlink(2). `EPERM` for those who do not own the queue.
     pub fn unlink(&self, name: &[u8], cred: &Credentials) -> SysResult<()> {
         let name = check_name(name)?;
-        let removed = {
-            let mut names = self.names.lock();
-            let queue = names.get(name).ok_or(Errno::ENOENT)?;
-            if queue.inode.metadata()?.uid != cred.fsuid && !cred.has(Capability::FOWNER) {
-                return err!(EPERM);
-            }
-            names.remove(name)
-        };
-        drop(removed);
+        let queue = self.names.lock().get(name).cloned().ok_or(Errno::ENOENT)?;
+        if queue.inode.metadata()?.uid != cred.fsuid && !cred.has(Capability::FOWNER) {
+            return err!(EPERM);
+        }
+        let mut names = self.names.lock();
+        // Somebody else may have been faster.
+        if !names.get(name).is_some_and(|now| Arc::ptr_eq(now, &queue)) {
+            return err!(ENOENT);
+        }
+        names.remove(name);
         Ok(())
     }
 }

@@ -137,16 +137,17 @@ impl MemoryManager {
         batch: &Batch,
         freed: &[FileRange],
     ) -> Result<(), Errno> {
+        // Of a child of fork that the host has not heard of yet, too.
+        let undone = {
+            let mut rewrites = self.rewrites.lock();
+            (!rewrites.is_empty() && !batch.ops().is_empty()).then(|| rewrites.undo(batch.ops()))
+        };
         if !state.is_building && !batch.ops().is_empty() {
-            let undone = {
-                let mut rewrites = self.rewrites.lock();
-                (!rewrites.is_empty()).then(|| rewrites.undo(batch.ops()))
-            };
             // On failure what was to be freed may still be mapped: it stays allocated.
             self.space.apply(batch.ops()).map_err(|error| host_errno(&error))?;
-            if let Some(undone) = undone {
-                self.restore(state, &undone)?;
-            }
+        }
+        if let Some(undone) = undone {
+            self.restore(state, &undone)?;
         }
         for &range in freed {
             self.pins.release(&self.memory, range);

@@ -173,6 +173,13 @@ impl MemoryManager {
 
     /// Puts all original code back, and rewrites none from now on: somebody steps through it.
     pub fn stop_rewriting(&self) -> Result<(), Errno> {
+        let is_done = {
+            let rewrites = self.rewrites.lock();
+            rewrites.is_off && rewrites.pages.is_empty()
+        };
+        if is_done {
+            return Ok(());
+        }
         let state = self.write_state();
         let (pages, freed) = {
             let mut rewrites = self.rewrites.lock();
@@ -198,7 +205,7 @@ impl MemoryManager {
             }
             self.space.forget_rewrites(page..page + PAGE_SIZE);
         }
-        if !batch.ops().is_empty() {
+        if !state.is_building && !batch.ops().is_empty() {
             self.space.apply(batch.ops()).map_err(|_| Errno::ENOMEM)?;
         }
         for &range in &undone.freed {
