@@ -26,12 +26,16 @@ const FIRST_PATIENCE: Duration = Duration::from_micros(80);
 const SOON: Duration = Duration::from_micros(20);
 /// So many calls must come soon, one after another, before it is worth looking.
 const STREAK: u32 = 4;
+/// The memory of calls that came soon: the streak is halved by each that did not.
+const MAX_STREAK: u32 = 8;
 /// Who is not on its processor for so long while looking shares it with others.
 const GAP: Duration = Duration::from_micros(40);
 /// For how long not to look after it was no use: at first, and at most, doubled each time.
-const REST: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(500));
-/// Looking for so long with success shows that it is of use again.
-const USEFUL: Duration = Duration::from_millis(10);
+const REST: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
+/// So many calls seen by looking show that it is of use again.
+const USEFUL: u32 = 64;
+/// For how long not to look when all processors have guest threads to run.
+const CROWDED_REST: Duration = Duration::from_micros(200);
 /// Looks between two readings of the clock: less than a microsecond.
 const LOOKS: u32 = 16;
 
@@ -81,8 +85,8 @@ pub(super) struct Attention {
     load: Arc<Load>,
     /// Calls that came soon, one after another.
     streak: u32,
-    /// Since when it has been of use.
-    since: Option<Instant>,
+    /// Calls seen by looking since it was last in vain.
+    seen: u32,
     /// The guest thread is on another processor, and calls were seen by looking.
     settled: bool,
     replied: Option<Instant>,
@@ -108,7 +112,7 @@ impl Attention {
         Self {
             load,
             streak: 0,
-            since: None,
+            seen: 0,
             settled: false,
             replied: None,
             rest: REST.0,
@@ -138,7 +142,8 @@ impl Attention {
     /// A call came by the bell.
     pub(super) fn rung(&mut self) {
         let soon = self.replied.is_some_and(|replied| replied.elapsed() < SOON);
-        self.streak = if soon { self.streak.saturating_add(1) } else { 0 };
+        self.streak =
+            if soon { self.streak.saturating_add(1).min(MAX_STREAK) } else { self.streak / 2 };
         self.settled = false;
     }
 
@@ -157,13 +162,9 @@ impl Attention {
         // The clock is read for the sake of `rung`, which decides on the streak.
         let now = Instant::now();
         self.replied = Some(now);
-        let look = self.streak >= STREAK
+        self.streak >= STREAK
             && self.not_before.is_none_or(|then| now >= then)
-            && self.load.has_room(1);
-        if look {
-            self.since = Some(now);
-        }
-        look
+            && self.load.has_room(1)
     }
 
     /// Looks until `found` says that it is there.
@@ -194,37 +195,52 @@ impl Attention {
             let now = Instant::now();
             if now.duration_since(last) > GAP {
                 // Somebody else wanted this processor.
-                self.nothing(now, true);
+                self.nothing(now, Why::PutOff);
                 return Seen::Crowded;
             }
             last = now;
             if now.duration_since(start) > patience {
-                return self.nothing(now, false);
+                return self.nothing(now, Why::Late);
             }
             if !self.load.has_room(0) {
-                return self.nothing(now, true);
+                return self.nothing(now, Why::Crowded);
             }
         }
     }
 
     fn found(&mut self) -> Seen {
         self.settled = true;
+        self.streak = MAX_STREAK;
+        self.seen = self.seen.saturating_add(1);
         Seen::Found
     }
 
-    /// The next call comes by the bell. `in_vain`: others need the processor, or the first look saw
-    /// nothing: no more for a while.
-    fn nothing(&mut self, now: Instant, in_vain: bool) -> Seen {
-        let in_vain = in_vain || !self.settled;
-        self.trapped();
-        let useful = self.since.take().is_some_and(|since| now.duration_since(since) > USEFUL);
-        if useful {
-            self.rest = REST.0;
+    /// The next call comes by the bell.
+    fn nothing(&mut self, now: Instant, why: Why) -> Seen {
+        match why {
+            Why::Late if self.settled => self.streak /= 2,
+            Why::Crowded => self.not_before = now.checked_add(CROWDED_REST),
+            Why::Late | Why::PutOff => {
+                if self.seen >= USEFUL {
+                    self.rest = REST.0;
+                }
+                self.seen = 0;
+                self.not_before = now.checked_add(self.rest);
+                self.rest = (self.rest * 2).min(REST.1);
+            }
         }
-        if in_vain {
-            self.not_before = now.checked_add(self.rest);
-            self.rest = (self.rest * 2).min(REST.1);
-        }
+        self.settled = false;
         Seen::Nothing
     }
+}
+
+/// Why looking ended with nothing seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Why {
+    /// No call came in time.
+    Late,
+    /// More guest threads run than there are processors to spare.
+    Crowded,
+    /// Another program had this processor meanwhile.
+    PutOff,
 }

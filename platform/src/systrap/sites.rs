@@ -133,11 +133,13 @@ impl Sites {
         room: Range<u64>,
     ) -> Option<Rewrite> {
         let at = usize::try_from(site.checked_sub(code_at)?).ok()?;
+        let page = usize::try_from(PAGE_SIZE).ok()?;
         if code.get(at..at.checked_add(2)?)? != SYSCALL {
             return None;
         }
         let behind = code.get(at + 2..)?;
-        if let Some(moved) = movable(behind)
+        if at.checked_add(JUMP_LEN)? <= page
+            && let Some(moved) = movable(behind)
             && let Some(detour_at) = self.free_detour(&room, |to| is_trap_behind(site, to))
         {
             return plan_behind(site, behind.get(..moved)?, detour_at);
@@ -286,6 +288,19 @@ mod tests {
         // Too near to the end of the page, and no call at all.
         assert_eq!(plan(&[0x0f, 0x05, 0x48], 0), None);
         assert_eq!(plan(&[0x0f, 0x06, 0x48, 0x3d, 1, 0xf0, 0xff, 0xff], 0), None);
+    }
+
+    #[test]
+    fn only_the_first_page_is_changed() {
+        // A page of nop; then mov eax, 39; syscall; cmp rax, -4095, moved along it byte by byte.
+        let insns = [0xb8, 39, 0, 0, 0, 0x0f, 0x05, 0x48, 0x3d, 0x01, 0xf0, 0xff, 0xff];
+        let page = PAGE_SIZE as usize;
+        for (at, moved) in [(page - 10, Some(6)), (page - 9, Some(0)), (page - 6, Some(0))] {
+            let mut code = vec![0x90; page + 15];
+            code[at..at + insns.len()].copy_from_slice(&insns);
+            let rewrite = plan(&code, at as u64 + 5);
+            assert_eq!(rewrite.map(|rewrite| rewrite.moved), moved, "{at}");
+        }
     }
 
     #[test]

@@ -40,6 +40,8 @@ const ROOMS_MAX: usize = 24;
 const PAGES_MAX: usize = 1024;
 /// A process that has so many pages put back is better left alone.
 const REFUSED_MAX: usize = 4096;
+/// No instruction is longer (Intel SDM vol. 2, section 2.3.11).
+const INSTRUCTION_MAX: u64 = 15;
 /// A jump reaches two gigabytes; the rest is for the site's own distance.
 const REACH: u64 = (2 << 30) - (64 << 20);
 
@@ -227,8 +229,9 @@ impl MemoryManager {
             rewrites.pages.get(&page).copied()
         };
         let (vma_range, pma) = text_at(&self.state.read(), page)?;
-        let mut code = self.original(&pma)?;
-        let (room, plan) = self.plan(site, page, &code, &vma_range, present)?;
+        let original = self.original(&pma, vma_range.end - page)?;
+        let mut code = original.get(..PAGE_SIZE as usize)?.to_vec();
+        let (room, plan) = self.plan(site, page, &original, &vma_range, present)?;
         let state = self.write_state();
         let (_, now) = text_at(&state, page)?;
         let mut rewrites = self.rewrites.lock();
@@ -265,10 +268,11 @@ impl MemoryManager {
         Some(())
     }
 
-    /// The file's own bytes of a page.
-    fn original(&self, pma: &Pma) -> Option<Vec<u8>> {
+    /// The file's own bytes of a page, and of an instruction that may go on behind it; of `max` bytes at most.
+    fn original(&self, pma: &Pma, max: u64) -> Option<Vec<u8>> {
         let Place::Host { file, offset, .. } = &pma.place else { return None };
-        let mut bounce = Bounce::new(PAGE_SIZE as usize);
+        let len = usize::try_from(max.min(PAGE_SIZE + INSTRUCTION_MAX)).ok()?;
+        let mut bounce = Bounce::new(len);
         let read = host::preadv(file.as_fd(), &[bounce.slice()], *offset).ok()?;
         let mut code = bounce.bytes_mut().to_vec();
         code.get_mut(read..)?.fill(0);
@@ -286,7 +290,7 @@ impl MemoryManager {
     ) -> Option<(Range<u64>, Rewrite)> {
         let mut code = original.to_vec();
         if let Some(present) = present {
-            self.memory.slice(present).copy_to(&mut code);
+            self.memory.slice(present).copy_to(code.get_mut(..PAGE_SIZE as usize)?);
         }
         let plan = |room: &Range<u64>| self.space.plan_rewrite(site, page, &code, room.clone());
         let rooms: Vec<Range<u64>> = {
