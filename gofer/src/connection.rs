@@ -3,9 +3,9 @@
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use gofer_wire::{
-    MAX_FRAGMENT, MAX_REQUEST,
+    Attr, FileType, MAX_FRAGMENT, MAX_REQUEST,
     codec::{Wire, Writer},
-    reply::encode_status,
+    reply::{encode_status, put_dir_entry},
     request::Request,
     transport::{Inbox, send, send_fragment},
 };
@@ -19,7 +19,7 @@ use crate::{handlers, server::Server};
 pub(crate) struct Reply<'s> {
     socket: BorrowedFd<'s>,
     out: Writer,
-    file: Option<OwnedFd>,
+    files: Vec<OwnedFd>,
     /// A first packet is out: the status can no longer be changed.
     begun: bool,
 }
@@ -30,14 +30,29 @@ impl Reply<'_> {
         value.encode(&mut self.out);
     }
 
+    /// Appends a truth value.
+    pub(crate) fn put_bool(&mut self, value: bool) {
+        self.out.bool(value);
+    }
+
+    /// Appends an entry of a directory.
+    pub(crate) fn put_entry(&mut self, name: &[u8], ino: u64, kind: FileType, attr: Option<&Attr>) {
+        put_dir_entry(&mut self.out, name, ino, kind, attr);
+    }
+
+    /// Appends a value, or that there is none.
+    pub(crate) fn put_option<T: Wire>(&mut self, value: Option<&T>) {
+        self.out.option(value, |out, value| value.encode(out));
+    }
+
     /// Appends bytes with their length.
     pub(crate) fn put_bytes(&mut self, bytes: &[u8]) {
         self.out.bytes(bytes);
     }
 
-    /// Donates a descriptor: at most one for each reply.
+    /// Donates a descriptor: as many as the request asks for, at most.
     pub(crate) fn donate(&mut self, file: OwnedFd) {
-        self.file = Some(file);
+        self.files.push(file);
     }
 
     /// Sends what fills a packet, so that a long reply needs little room here.
@@ -47,7 +62,7 @@ impl Reply<'_> {
     pub(crate) fn flush_full(&mut self) -> Result<(), Errno> {
         while self.out.len() > MAX_FRAGMENT {
             let full = self.out.as_bytes().get(..MAX_FRAGMENT).unwrap_or_default();
-            send_fragment(self.socket, full, true, None).map_err(|_| Errno::EPIPE)?;
+            send_fragment(self.socket, full, true, &[]).map_err(|_| Errno::EPIPE)?;
             self.out.discard(MAX_FRAGMENT);
             self.begun = true;
         }
@@ -56,29 +71,30 @@ impl Reply<'_> {
 
     fn begin(&mut self) {
         self.out.clear();
-        self.file = None;
+        self.files.clear();
         self.begun = false;
         encode_status(&mut self.out, None);
     }
 
     fn fail(&mut self, errno: Errno) {
         self.out.clear();
-        self.file = None;
+        self.files.clear();
         encode_status(&mut self.out, Some(errno));
     }
 
     /// Sends the reply, or what is left of it. False: the client is gone.
     fn finish(&mut self) -> bool {
-        let file = self.file.take();
-        match send(self.socket, self.out.as_bytes(), file.as_ref().map(AsFd::as_fd)) {
+        let files = std::mem::take(&mut self.files);
+        let donated: Vec<_> = files.iter().map(AsFd::as_fd).collect();
+        match send(self.socket, self.out.as_bytes(), &donated) {
             Ok(()) => true,
             // The descriptor cannot be passed, as too many are on their way: the
             // client gets to know. A socket that is gone fails again at once.
             Err(HostError::TOOMANYREFS | HostError::NOMEM | HostError::NOBUFS)
-                if file.is_some() =>
+                if !donated.is_empty() =>
             {
                 self.fail(Errno::ENFILE);
-                send(self.socket, self.out.as_bytes(), None).is_ok()
+                send(self.socket, self.out.as_bytes(), &[]).is_ok()
             }
             Err(_) => false,
         }
@@ -88,7 +104,8 @@ impl Reply<'_> {
 /// Serves `socket` until the client closes it or breaks the framing.
 pub(crate) fn serve(server: &Server, socket: &OwnedFd) {
     let mut inbox = Inbox::new();
-    let mut reply = Reply { socket: socket.as_fd(), out: Writer::new(), file: None, begun: false };
+    let mut reply =
+        Reply { socket: socket.as_fd(), out: Writer::new(), files: Vec::new(), begun: false };
     while inbox.receive(socket, MAX_REQUEST, None).is_ok() {
         reply.begin();
         let result = match Request::decode(inbox.message()) {

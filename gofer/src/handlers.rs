@@ -56,6 +56,12 @@ pub(crate) fn handle(
         Request::ReadDir { place, attrs } => {
             read_dir::read_dir(tree(place)?, place.path, *attrs, reply)?;
         }
+        Request::OpenMany { base, names } => {
+            open::open_many(tree(base)?, base.path, *names, reply)?
+        }
+        Request::ReadDirs { base, names, attrs, budget } => {
+            read_dir::read_dirs(tree(base)?, base.path, *names, (*attrs, *budget), reply)?;
+        }
         Request::ReadLink(place) => reply.put_bytes(&walk::read_link(tree(place)?, place.path)?),
         Request::GetXattr { place, name } => {
             reply.put_bytes(&xattr::get(tree(place)?, place.path, name)?);

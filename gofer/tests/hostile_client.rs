@@ -27,7 +27,7 @@ use gofer_wire::{
     codec::{Reader, Writer},
     reply::decode_status,
     request::{Request, Walk},
-    transport::{Inbox, ReceiveError, send, send_fragment},
+    transport::{Files, Inbox, ReceiveError, send, send_fragment},
 };
 use linux_abi::Errno;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
@@ -59,8 +59,8 @@ fn raw(dir: &TempDir) -> OwnedFd {
 
 /// What the server says to these bytes.
 fn ask(socket: &OwnedFd, message: &[u8]) -> Option<Errno> {
-    send(socket, message, None).unwrap();
-    let (mut inbox, mut file) = (Inbox::new(), None);
+    send(socket, message, &[]).unwrap();
+    let (mut inbox, mut file) = (Inbox::new(), Files::up_to(1));
     inbox.receive(socket, 1 << 20, Some(&mut file)).unwrap();
     decode_status(&mut Reader::new(inbox.message())).unwrap()
 }
@@ -130,13 +130,13 @@ fn broken_framing_ends_the_connection_and_nothing_else() {
     assert_eq!(inbox.receive(&socket, 100, None), Err(ReceiveError::Closed));
 
     let socket = raw(&dir);
-    send_fragment(&socket, b"", true, None).unwrap();
+    send_fragment(&socket, b"", true, &[]).unwrap();
     assert_eq!(inbox.receive(&socket, 100, None), Err(ReceiveError::Closed));
 
     let socket = raw(&dir);
     let piece = vec![0; gofer_wire::MAX_FRAGMENT];
     let mut sent = 0;
-    while send_fragment(&socket, &piece, true, None).is_ok() {
+    while send_fragment(&socket, &piece, true, &[]).is_ok() {
         sent += piece.len();
         assert!(sent <= 2 * gofer_wire::MAX_REQUEST, "the server takes it all");
     }
@@ -175,10 +175,10 @@ fn channels_are_bounded() {
     Request::OpenChannel { processor: None }.encode(&mut out);
     let mut channels = Vec::new();
     for _ in 0..3 {
-        send(&socket, out.as_bytes(), None).unwrap();
-        let (mut inbox, mut file) = (Inbox::new(), None);
+        send(&socket, out.as_bytes(), &[]).unwrap();
+        let (mut inbox, mut file) = (Inbox::new(), Files::up_to(1));
         inbox.receive(&socket, 100, Some(&mut file)).unwrap();
-        channels.push(file.unwrap());
+        channels.push(file.take().unwrap());
     }
     assert_eq!(ask(&socket, out.as_bytes()), Some(Errno::EUSERS));
     channels.pop();
@@ -199,14 +199,14 @@ fn a_client_that_reads_nothing_holds_up_only_itself() {
     let socket = common::start(config).1;
     let mut out = Writer::new();
     Request::OpenChannel { processor: None }.encode(&mut out);
-    send(&socket, out.as_bytes(), None).unwrap();
-    let (mut inbox, mut lazy) = (Inbox::new(), None);
+    send(&socket, out.as_bytes(), &[]).unwrap();
+    let (mut inbox, mut lazy) = (Inbox::new(), Files::up_to(1));
     inbox.receive(&socket, 100, Some(&mut lazy)).unwrap();
-    let lazy = lazy.unwrap();
+    let lazy = lazy.take().unwrap();
     out.clear();
     Request::ReadDir { place: ro(""), attrs: true }.encode(&mut out);
     for _ in 0..3 {
-        send(&lazy, out.as_bytes(), None).unwrap();
+        send(&lazy, out.as_bytes(), &[]).unwrap();
     }
     std::thread::sleep(Duration::from_millis(50));
     assert_eq!(ask(&socket, &hello()), None);

@@ -50,13 +50,13 @@ fn serve(socket: &OwnedFd, answer: &Arc<Answer>) {
                 let attr = Attr { mode: 0o040_755, ..Attr::default() };
                 let trees = vec![TreeInfo { id: TreeId(0), read_only: true, attr }];
                 let hello = HelloReply { version: gofer_wire::VERSION, max_channels: 4, trees };
-                send(socket, &ok(|out| hello.encode(out)), None).unwrap();
+                send(socket, &ok(|out| hello.encode(out)), &[]).unwrap();
             }
             Request::OpenChannel { .. } => {
                 let (ours, theirs) = socket_pair().unwrap();
                 let answer = answer.clone();
                 thread::spawn(move || serve(&ours, &answer));
-                send(socket, &ok(|_| {}), Some(theirs.as_fd())).unwrap();
+                send(socket, &ok(|_| {}), &[theirs.as_fd()]).unwrap();
             }
             request => answer(socket, &request),
         }
@@ -86,7 +86,7 @@ fn malformed_replies_end_the_trust() {
         ok(|out| Attr { size: u64::MAX, ..attr }.encode(out)),
     ];
     for bytes in answers {
-        let client = client(Box::new(move |socket, _| send(socket, &bytes, None).unwrap()));
+        let client = client(Box::new(move |socket, _| send(socket, &bytes, &[]).unwrap()));
         let error = client.get_attr(root()).unwrap_err();
         assert_given_up(&client, error);
     }
@@ -97,7 +97,7 @@ fn errors_are_passed_on_and_the_trust_stays() {
     let client = client(Box::new(|socket, _| {
         let mut out = Writer::new();
         encode_status(&mut out, Some(Errno::EACCES));
-        send(socket, out.as_bytes(), None).unwrap();
+        send(socket, out.as_bytes(), &[]).unwrap();
     }));
     assert_eq!(client.get_attr(root()), Err(Errno::EACCES));
     assert_eq!(client.read_dir(root(), true).unwrap_err(), Errno::EACCES);
@@ -111,22 +111,22 @@ fn files_that_do_not_fit_the_reply_are_refused_and_closed() {
     let (reader, writer) = rustix::pipe::pipe().unwrap();
     let given = reader.try_clone().unwrap();
     let client1 = client(Box::new(move |socket, _| {
-        send(socket, &ok(|out| regular.encode(out)), Some(given.as_fd())).unwrap();
+        send(socket, &ok(|out| regular.encode(out)), &[given.as_fd()]).unwrap();
     }));
     assert_given_up(&client1, client1.open(root(), OpenHow::READ).unwrap_err());
     let given = reader.try_clone().unwrap();
     let client2 = client(Box::new(move |socket, _| {
-        send(socket, &ok(|out| regular.encode(out)), Some(given.as_fd())).unwrap();
+        send(socket, &ok(|out| regular.encode(out)), &[given.as_fd()]).unwrap();
     }));
     assert_given_up(&client2, client2.get_attr(root()).unwrap_err());
     let client3 = client(Box::new(move |socket, _| {
-        send(socket, &ok(|out| regular.encode(out)), None).unwrap();
+        send(socket, &ok(|out| regular.encode(out)), &[]).unwrap();
     }));
     assert_given_up(&client3, client3.open(root(), OpenHow::READ).unwrap_err());
     // A regular file, but another one than the reply says.
     let file = std::fs::File::open("/etc/passwd").unwrap();
     let client4 = client(Box::new(move |socket, _| {
-        send(socket, &ok(|out| regular.encode(out)), Some(file.as_fd())).unwrap();
+        send(socket, &ok(|out| regular.encode(out)), &[file.as_fd()]).unwrap();
     }));
     assert_given_up(&client4, client4.open(root(), OpenHow::READ).unwrap_err());
     drop((client1, client2, client3, client4, reader));
@@ -172,7 +172,7 @@ fn a_server_that_does_not_greet_is_no_server() {
         let mut inbox = Inbox::new();
         inbox.receive(&ours, 100, None).unwrap();
         let hello = HelloReply { version: 99, max_channels: 1, trees: vec![] };
-        send(&ours, &ok(|out| hello.encode(out)), None).unwrap();
+        send(&ours, &ok(|out| hello.encode(out)), &[]).unwrap();
     });
     assert_eq!(GoferClient::connect(theirs).unwrap_err(), Errno::EIO);
 }

@@ -282,6 +282,62 @@ fn a_directory_comes_whole_however_large() {
 }
 
 #[test]
+fn several_directories_come_with_one_request_in_the_order_of_a_walk() {
+    let f = Fixture::new();
+    for dir in ["top/a/one/deep", "top/a/two", "top/b", "top/c"] {
+        fs::create_dir_all(f.path(dir)).unwrap();
+        fs::write(f.path(&format!("{dir}/file")), b"x").unwrap();
+    }
+    symlink("b", f.path("top/link")).unwrap();
+    let ask = |names: &'static str, attrs, budget| {
+        f.client.read_dirs(ro("top"), path(names), attrs, budget)
+    };
+    let (first, below) = ask("a/b/none/link/c", true, 100).unwrap();
+    assert_eq!(first.entries.len(), 2);
+    assert!(first.entries.iter().all(|entry| entry.attr.is_some()));
+    let mut paths: Vec<_> = below.iter().map(|dir| dir.path.as_path().as_bytes()).collect();
+    assert_eq!(paths.last(), Some(&&b"c"[..]));
+    paths.sort();
+    assert_eq!(paths, [&b"a/one"[..], b"a/one/deep", b"a/two", b"b", b"c"]);
+    let deep = below.iter().find(|dir| dir.path.as_path().as_bytes() == b"a/one/deep").unwrap();
+    assert_eq!(deep.directory.entries[0].name, b"file");
+    assert_eq!(deep.directory.attr.file_type(), FileType::Directory);
+    // The first is told whatever it costs.
+    let (first, below) = ask("a/b", false, 0).unwrap();
+    assert_eq!((first.entries.len(), below.len()), (2, 0));
+    assert_eq!(ask("none/a", false, 100).unwrap_err(), Errno::ENOENT);
+    assert_eq!(ask("link/a", false, 100).unwrap_err(), Errno::ENOTDIR);
+    assert_eq!(ask("", false, 100).unwrap_err(), Errno::EINVAL);
+}
+
+#[test]
+fn several_files_are_opened_with_one_request() {
+    use std::os::fd::AsFd;
+    let f = Fixture::new();
+    fs::create_dir(f.path("many")).unwrap();
+    for number in 0..64 {
+        fs::write(f.path(&format!("many/{number:02}")), number.to_string()).unwrap();
+    }
+    symlink("00", f.path("many/link")).unwrap();
+    let names: Vec<_> = (1..63).map(|number| format!("{number:02}")).collect();
+    let names = format!("{}/none/link", names.join("/"));
+    let opened = f.client.open_many(ro("many"), TreePath::new(names.as_bytes()).unwrap()).unwrap();
+    assert_eq!(opened.len(), 64);
+    for (number, opened) in (1..63).zip(&opened) {
+        let opened = opened.as_ref().unwrap();
+        let mut content = [0; 8];
+        let len = rustix::io::pread(opened.file.as_fd(), &mut content, 0).unwrap();
+        assert_eq!(content[..len], *number.to_string().as_bytes());
+        assert_eq!(opened.attr.size, len as u64);
+    }
+    let errors: Vec<_> = opened[62..].iter().map(|opened| *opened.as_ref().unwrap_err()).collect();
+    assert_eq!(errors, [Errno::ENOENT, Errno::ELOOP]);
+    let many = "x/".repeat(64) + "x";
+    let error = f.client.open_many(ro("many"), TreePath::new(many.as_bytes()).unwrap());
+    assert_eq!(error.unwrap_err(), Errno::EINVAL);
+}
+
+#[test]
 fn names_of_any_bytes_work() {
     use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
     let f = Fixture::new();

@@ -8,6 +8,7 @@ use rustix::fs::{Mode, OFlags, openat};
 
 use crate::{
     attr::{self, errno},
+    connection::Reply,
     tree::{OPEN, Tree},
 };
 
@@ -60,6 +61,30 @@ pub(super) fn open(
     let (dir, name) = tree.parent(path)?;
     let before = attr::of_name(&dir, name)?;
     open_name(tree, &dir, name, how, &before)
+}
+
+/// Opens the regular files `names` of the directory at `base` for reading.
+pub(super) fn open_many(
+    tree: &Tree,
+    base: TreePath<'_>,
+    names: TreePath<'_>,
+    reply: &mut Reply<'_>,
+) -> Result<(), Errno> {
+    let dir = tree.searched(base)?;
+    for name in names.names() {
+        let before = attr::of_name(&dir, name);
+        match before.and_then(|before| open_name(tree, &dir, name, OpenHow::READ, &before)) {
+            Ok((file, attr)) => {
+                reply.put_option(Some(&attr));
+                reply.donate(file);
+            }
+            Err(errno) => {
+                reply.put_option::<Attr>(None);
+                reply.put(&errno);
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Opens `name` of `dir`, whose attributes were `before` a moment ago.

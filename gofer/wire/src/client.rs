@@ -26,7 +26,7 @@ use crate::{
     codec::{Malformed, Reader, Wire, Writer},
     reply::{HelloReply, TreeInfo, decode_status},
     request::Request,
-    transport::{Inbox, ReceiveError, send},
+    transport::{Files, Inbox, ReceiveError, send},
 };
 
 mod calls;
@@ -50,18 +50,14 @@ impl Channel {
     }
 
     /// Asks and waits for the answer, which is then in the inbox.
-    fn exchange(
-        &mut self,
-        request: &Request<'_>,
-        file: &mut Option<OwnedFd>,
-    ) -> Result<(), Failure> {
+    fn exchange(&mut self, request: &Request<'_>, files: &mut Files) -> Result<(), Failure> {
         self.outbox.clear();
         request.encode(&mut self.outbox);
         if self.outbox.len() > MAX_REQUEST {
             return Err(Failure::Errno(Errno::ENAMETOOLONG));
         }
-        send(&self.socket, self.outbox.as_bytes(), None).map_err(|_| Failure::Dead)?;
-        self.inbox.receive(&self.socket, MAX_REPLY, Some(file))?;
+        send(&self.socket, self.outbox.as_bytes(), &[]).map_err(|_| Failure::Dead)?;
+        self.inbox.receive(&self.socket, MAX_REPLY, Some(files))?;
         Ok(())
     }
 }
@@ -168,11 +164,11 @@ impl GoferClient {
     }
 
     /// Makes a call and decodes the reply's body with `decode`, which also gets
-    /// the descriptor that came along and must take it or else it is refused.
+    /// the descriptors that came along and must take them or else they are refused.
     pub(crate) fn call<T>(
         &self,
         request: &Request<'_>,
-        decode: impl FnOnce(&mut Reader<'_>, &mut Option<OwnedFd>) -> Result<T, Failure>,
+        decode: impl FnOnce(&mut Reader<'_>, &mut Files) -> Result<T, Failure>,
     ) -> Result<T, Errno> {
         if self.is_dead() {
             return Err(Errno::EIO);
@@ -218,22 +214,22 @@ impl GoferClient {
 fn exchange<T>(
     channel: &mut Channel,
     request: &Request<'_>,
-    decode: impl FnOnce(&mut Reader<'_>, &mut Option<OwnedFd>) -> Result<T, Failure>,
+    decode: impl FnOnce(&mut Reader<'_>, &mut Files) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let mut file = None;
-    channel.exchange(request, &mut file)?;
+    let mut files = Files::up_to(request.max_files());
+    channel.exchange(request, &mut files)?;
     let mut from = Reader::new(channel.inbox.message());
     if let Some(errno) = decode_status(&mut from)? {
         from.finish()?;
-        return if file.is_none() {
+        return if files.is_empty() {
             Err(Failure::Errno(errno))
         } else {
             Err(Failure::Malformed(Malformed("a file with an error")))
         };
     }
-    let value = decode(&mut from, &mut file)?;
+    let value = decode(&mut from, &mut files)?;
     from.finish()?;
-    if file.is_some() {
+    if !files.is_empty() {
         return Err(Failure::Malformed(Malformed("a file nobody asked for")));
     }
     Ok(value)
@@ -245,8 +241,8 @@ fn greet(channel: &mut Channel) -> Result<HelloReply, Failure> {
 
 /// Takes the descriptor that must have come, and checks with the host that it is the
 /// regular file which the reply describes: the sentry will map and read it.
-fn take_file(file: &mut Option<OwnedFd>, attr: &Attr) -> Result<OwnedFd, Failure> {
-    let file = file.take().ok_or(Malformed("no file came along"))?;
+fn take_file(files: &mut Files, attr: &Attr) -> Result<OwnedFd, Failure> {
+    let file = files.take().ok_or(Malformed("no file came along"))?;
     let stat = rustix::fs::fstat(&file).map_err(|_| Malformed("a file without attributes"))?;
     let device = (rustix::fs::major(stat.st_dev), rustix::fs::minor(stat.st_dev));
     if FileType::from_mode(stat.st_mode) != FileType::Regular

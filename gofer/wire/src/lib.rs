@@ -29,11 +29,11 @@ pub use attr::{Attr, Device, FileId, FileType, Owner, SetAttr, SetTime, StatFs, 
 pub use client::GoferClient;
 pub use codec::Malformed;
 pub use path::{TreePath, TreePathBuf};
-pub use reply::{DirEntry, Directory, Opened, TreeInfo, WalkEnd, WalkReply};
+pub use reply::{DirEntry, Directory, ListedBelow, Opened, TreeInfo, WalkEnd, WalkReply};
 pub use request::{Access, OpenFlags, OpenHow, Place, RenameFlags, SocketKind, TreeId};
 
 /// Both halves are the same binary; a different number means that they are not.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 /// Most bytes of a message in one packet.
 pub const MAX_FRAGMENT: usize = 64 << 10;
 /// Most bytes of a request: paths of 100,000 components fit.
@@ -52,5 +52,9 @@ pub const MAX_XATTR_NAME: usize = 255;
 pub const MAX_XATTR: usize = 64 << 10;
 /// Most file content which a walk brings along.
 pub const MAX_INLINE: usize = 64 << 10;
+/// Most files that one request opens.
+pub const MAX_OPEN: usize = 64;
+/// Most directories that one request names.
+pub const MAX_LISTED: usize = 64;
 /// Most trees one gofer serves.
 pub const MAX_TREES: usize = 1024;

@@ -49,6 +49,11 @@ impl<'a> TreePath<'a> {
         self.0
     }
 
+    /// A path that owns its bytes.
+    pub fn to_owned_path(self) -> TreePathBuf {
+        TreePathBuf(self.0.to_vec())
+    }
+
     /// Whether this is the root of the tree.
     pub fn is_root(self) -> bool {
         self.0.is_empty()

@@ -6,10 +6,10 @@ use std::os::fd::OwnedFd;
 use linux_abi::Errno;
 
 use crate::{
-    MAX_INLINE, MAX_TARGET, MAX_TREES, MAX_WALK,
+    MAX_INLINE, MAX_REQUEST, MAX_TARGET, MAX_TREES, MAX_WALK,
     attr::{Attr, FileType},
     codec::{Malformed, Reader, Wire, Writer},
-    path::check_name,
+    path::{TreePath, TreePathBuf, check_name},
     request::TreeId,
 };
 
@@ -96,6 +96,14 @@ pub struct Directory {
     /// Of the directory itself, from before it was read.
     pub attr: Attr,
     pub entries: Vec<DirEntry>,
+}
+
+/// A directory that was told with another one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedBelow {
+    /// From the directory that the request named.
+    pub path: TreePathBuf,
+    pub directory: Directory,
 }
 
 impl Wire for TreeInfo {
@@ -278,6 +286,15 @@ pub enum DirItem {
     Failed(Errno),
 }
 
+/// Writes a [`DirItem::Entry`] of these parts.
+pub fn put_dir_entry(out: &mut Writer, name: &[u8], ino: u64, kind: FileType, attr: Option<&Attr>) {
+    out.u8(1);
+    out.bytes(name);
+    out.u64(ino);
+    kind.encode(out);
+    out.option(attr, |out, attr| attr.encode(out));
+}
+
 impl Wire for DirItem {
     fn encode(&self, out: &mut Writer) {
         match self {
@@ -314,6 +331,19 @@ pub fn decode_directory(from: &mut Reader<'_>) -> Result<Result<Directory, Errno
             DirItem::Entry(entry) => entries.push(entry),
         }
     }
+}
+
+/// Directories told along, up to an end.
+pub fn decode_below(from: &mut Reader<'_>) -> Result<Vec<ListedBelow>, Malformed> {
+    let mut all = Vec::new();
+    while from.bool()? {
+        let path = TreePath::new(from.bytes(MAX_REQUEST)?).map_err(|_| Malformed("path"))?;
+        let path = path.to_owned_path();
+        if let Ok(directory) = decode_directory(from)? {
+            all.push(ListedBelow { path, directory });
+        }
+    }
+    Ok(all)
 }
 
 /// Reads the error number that begins each reply: `Ok(None)` for success.

@@ -4,7 +4,7 @@ use bitflags::bitflags;
 use linux_abi::Errno;
 
 use crate::{
-    MAX_NAME, MAX_REQUEST, MAX_TARGET, MAX_WALK, MAX_XATTR, MAX_XATTR_NAME,
+    MAX_LISTED, MAX_NAME, MAX_OPEN, MAX_REQUEST, MAX_TARGET, MAX_WALK, MAX_XATTR, MAX_XATTR_NAME,
     attr::{FileId, Owner, SetAttr},
     codec::{Malformed, Reader, Wire, Writer},
     path::TreePath,
@@ -143,6 +143,12 @@ pub enum Request<'a> {
     Walk(Walk<'a>),
     GetAttr(Place<'a>),
     Open(Place<'a>, OpenHow),
+    /// Opens some regular files of a directory for reading.
+    OpenMany {
+        base: Place<'a>,
+        /// Their names, not one below the other; at most [`MAX_OPEN`].
+        names: TreePath<'a>,
+    },
     /// Makes and opens a regular file (`O_EXCL`).
     Create(NewNode<'a>, OpenHow),
     Mkdir(NewNode<'a>),
@@ -174,6 +180,15 @@ pub enum Request<'a> {
     ReadDir {
         place: Place<'a>,
         attrs: bool,
+    },
+    /// Several directories: some of `base`, and what is in them.
+    ReadDirs {
+        base: Place<'a>,
+        /// Their names, not one below the other; at most [`MAX_LISTED`]. The first is always told.
+        names: TreePath<'a>,
+        attrs: bool,
+        /// No more directories are told when they have so many entries together.
+        budget: u32,
     },
     ReadLink(Place<'a>),
     GetXattr {
@@ -225,6 +240,8 @@ mod op {
     pub(super) const REMOVE_XATTR: u16 = 21;
     pub(super) const FSYNC: u16 = 22;
     pub(super) const CONNECT: u16 = 23;
+    pub(super) const OPEN_MANY: u16 = 24;
+    pub(super) const READ_DIRS: u16 = 25;
 }
 
 /// Why a request was not understood: what to answer.
@@ -245,6 +262,16 @@ impl From<Errno> for BadRequest {
 
 fn path<'a>(from: &mut Reader<'a>) -> Result<TreePath<'a>, BadRequest> {
     Ok(TreePath::new(from.bytes(MAX_REQUEST)?)?)
+}
+
+/// Between one and `max` names of one directory.
+fn names<'a>(from: &mut Reader<'a>, max: usize) -> Result<TreePath<'a>, BadRequest> {
+    let names = path(from)?;
+    match names.names().count() {
+        0 => Err(BadRequest(Errno::EINVAL)),
+        count if count > max => Err(BadRequest(Errno::EINVAL)),
+        _ => Ok(names),
+    }
 }
 
 fn place<'a>(from: &mut Reader<'a>) -> Result<Place<'a>, BadRequest> {
@@ -430,6 +457,16 @@ impl<'a> Request<'a> {
                 out.option(*expect, |out, id| id.encode(out));
                 changes.encode(out);
             }
+            Self::OpenMany { base, names } => {
+                put_place(out, *base);
+                out.bytes(names.as_bytes());
+            }
+            Self::ReadDirs { base, names, attrs, budget } => {
+                put_place(out, *base);
+                out.bytes(names.as_bytes());
+                out.bool(*attrs);
+                out.u32(*budget);
+            }
             Self::ReadDir { place, attrs } => {
                 put_place(out, *place);
                 out.bool(*attrs);
@@ -455,6 +492,14 @@ impl<'a> Request<'a> {
         }
     }
 
+    /// How many descriptors the reply may bring.
+    pub fn max_files(&self) -> usize {
+        match self {
+            Self::OpenMany { names, .. } => names.names().count(),
+            _ => 1,
+        }
+    }
+
     fn op(&self) -> u16 {
         match self {
             Self::Hello { .. } => op::HELLO,
@@ -473,6 +518,8 @@ impl<'a> Request<'a> {
             Self::SetAttr { .. } => op::SET_ATTR,
             Self::StatFs(_) => op::STAT_FS,
             Self::ReadDir { .. } => op::READ_DIR,
+            Self::OpenMany { .. } => op::OPEN_MANY,
+            Self::ReadDirs { .. } => op::READ_DIRS,
             Self::ReadLink(_) => op::READ_LINK,
             Self::GetXattr { .. } => op::GET_XATTR,
             Self::SetXattr { .. } => op::SET_XATTR,
@@ -521,6 +568,13 @@ impl<'a> Request<'a> {
             },
             op::STAT_FS => Self::StatFs(place(from)?),
             op::READ_DIR => Self::ReadDir { place: place(from)?, attrs: from.bool()? },
+            op::OPEN_MANY => Self::OpenMany { base: place(from)?, names: names(from, MAX_OPEN)? },
+            op::READ_DIRS => Self::ReadDirs {
+                base: place(from)?,
+                names: names(from, MAX_LISTED)?,
+                attrs: from.bool()?,
+                budget: from.u32()?,
+            },
             op::READ_LINK => Self::ReadLink(place(from)?),
             op::GET_XATTR => Self::GetXattr { place: place(from)?, name: xattr_name(from)? },
             op::SET_XATTR => set_xattr(from)?,

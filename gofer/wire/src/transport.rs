@@ -5,6 +5,7 @@
 //! packet. One call is under way on a socket at a time, so nothing needs numbers.
 
 use std::{
+    collections::VecDeque,
     io::{IoSlice, IoSliceMut},
     mem::MaybeUninit,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -19,7 +20,7 @@ use rustix::{
     },
 };
 
-use crate::{MAX_FRAGMENT, codec::Malformed};
+use crate::{MAX_FRAGMENT, MAX_OPEN, codec::Malformed};
 
 /// The byte before a packet's content.
 const LAST: u8 = 0;
@@ -33,7 +34,31 @@ pub fn socket_pair() -> rustix::io::Result<(OwnedFd, OwnedFd)> {
     socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
 }
 
-/// Sends one packet of a message. The message goes on if `more`.
+/// Descriptors that come with a message, and how many may.
+#[derive(Debug, Default)]
+pub struct Files {
+    max: usize,
+    got: VecDeque<OwnedFd>,
+}
+
+impl Files {
+    /// Room for `max`, of [`MAX_OPEN`] at most.
+    pub fn up_to(max: usize) -> Self {
+        Self { max: max.min(MAX_OPEN), got: VecDeque::new() }
+    }
+
+    /// The first of those that came and were not taken yet.
+    pub fn take(&mut self) -> Option<OwnedFd> {
+        self.got.pop_front()
+    }
+
+    /// Whether none is left.
+    pub fn is_empty(&self) -> bool {
+        self.got.is_empty()
+    }
+}
+
+/// Sends one packet of a message. The message goes on if `more`. At most [`MAX_OPEN`] files go along.
 ///
 /// # Errors
 /// Those of sendmsg(2): `EPIPE` when the peer is gone.
@@ -41,16 +66,14 @@ pub fn send_fragment(
     socket: impl AsFd,
     content: &[u8],
     more: bool,
-    file: Option<BorrowedFd<'_>>,
+    files: &[BorrowedFd<'_>],
 ) -> rustix::io::Result<()> {
     let flag = [if more { MORE } else { LAST }];
     let parts = [IoSlice::new(&flag), IoSlice::new(content)];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_OPEN))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    let files = file.map(|file| [file]);
-    if let Some(files) = &files {
-        // The space is made for just this one.
-        control.push(SendAncillaryMessage::ScmRights(files));
+    if !files.is_empty() && !control.push(SendAncillaryMessage::ScmRights(files)) {
+        return Err(HostError::INVAL);
     }
     loop {
         match sendmsg(socket.as_fd(), &parts, &mut control, SendFlags::NOSIGNAL) {
@@ -68,16 +91,16 @@ pub fn send_fragment(
 pub fn send(
     socket: impl AsFd,
     message: &[u8],
-    mut file: Option<BorrowedFd<'_>>,
+    mut files: &[BorrowedFd<'_>],
 ) -> rustix::io::Result<()> {
     let mut rest = message;
     while let Some((head, tail)) = rest.split_at_checked(MAX_FRAGMENT)
         && !tail.is_empty()
     {
-        send_fragment(socket.as_fd(), head, true, file.take())?;
+        send_fragment(socket.as_fd(), head, true, std::mem::take(&mut files))?;
         rest = tail;
     }
-    send_fragment(socket, rest, false, file)
+    send_fragment(socket, rest, false, files)
 }
 
 /// Why no message came.
@@ -109,8 +132,8 @@ impl Inbox {
         self.bytes.get(..self.len).unwrap_or_default()
     }
 
-    /// Waits for a message of at most `max` bytes. With `file`, one descriptor
-    /// may come along and is put there; without, descriptors are dropped.
+    /// Waits for a message of at most `max` bytes. With `files`, as many descriptors as those have
+    /// room for may come along; without, descriptors are dropped.
     ///
     /// # Errors
     /// See [`ReceiveError`]; nothing more can be received after any of them.
@@ -118,7 +141,7 @@ impl Inbox {
         &mut self,
         socket: impl AsFd,
         max: usize,
-        mut file: Option<&mut Option<OwnedFd>>,
+        mut files: Option<&mut Files>,
     ) -> Result<(), ReceiveError> {
         // What one huge message needed is given back.
         if self.bytes.len() > 4 * MAX_FRAGMENT {
@@ -126,7 +149,7 @@ impl Inbox {
         }
         self.len = 0;
         loop {
-            let (len, more) = self.receive_fragment(socket.as_fd(), file.take())?;
+            let (len, more) = self.receive_fragment(socket.as_fd(), files.take())?;
             self.len = self.len.saturating_add(len);
             if !more {
                 return Ok(());
@@ -141,7 +164,7 @@ impl Inbox {
     fn receive_fragment(
         &mut self,
         socket: BorrowedFd<'_>,
-        file: Option<&mut Option<OwnedFd>>,
+        files: Option<&mut Files>,
     ) -> Result<(usize, bool), ReceiveError> {
         let end = self.len.saturating_add(MAX_FRAGMENT);
         if self.bytes.len() < end {
@@ -152,8 +175,8 @@ impl Inbox {
         };
         let mut flag = [0];
         // Room for one descriptor more than allowed is there to see it, and refuse.
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
-        let mut control = match file {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_OPEN + 1))];
+        let mut control = match files {
             Some(_) => RecvAncillaryBuffer::new(&mut space),
             None => RecvAncillaryBuffer::new(&mut []),
         };
@@ -166,15 +189,15 @@ impl Inbox {
             }
         };
         // What is not kept is closed by being dropped.
-        let mut files: Vec<OwnedFd> = Vec::new();
+        let mut got = VecDeque::new();
         for message in control.drain() {
             if let RecvAncillaryMessage::ScmRights(descriptors) = message {
-                files.extend(descriptors);
+                got.extend(descriptors);
             }
         }
-        let too_many = files.len() > 1;
-        if let (Some(slot), false) = (file, too_many) {
-            *slot = files.pop();
+        let too_many = files.as_ref().is_some_and(|files| got.len() > files.max);
+        if let (Some(files), false) = (files, too_many) {
+            files.got = got;
         }
         let Some(len) = received.bytes.checked_sub(1) else { return Err(ReceiveError::Closed) };
         if too_many || received.flags.contains(ReturnFlags::TRUNC) {

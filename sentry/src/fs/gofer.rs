@@ -7,6 +7,7 @@
 //! The gofer knows files by path, not by handle; so an inode knows its parent and name, and
 //! a rename in the sandbox changes them.
 
+mod ahead;
 mod convert;
 mod dir;
 mod file;
@@ -32,6 +33,7 @@ use crate::{
     SysResult, lock_order,
     vfs::{FileSystem, Inode, StatFs},
 };
+use ahead::AheadCounts;
 use inode::GoferInode;
 use listing::KeptListings;
 
@@ -53,6 +55,7 @@ struct Tree {
     dev: u64,
     kept_files: AtomicUsize,
     listings: KeptListings,
+    ahead: AheadCounts,
     /// The descriptor that came with the last walk which is to end in an open of a shared tree's file.
     walked: Mutex<lock_order::Leaf, Option<Walked>>,
 }
@@ -80,6 +83,7 @@ impl GoferFs {
             dev,
             kept_files: AtomicUsize::new(0),
             listings: KeptListings::default(),
+            ahead: AheadCounts::default(),
             walked: Mutex::new(None),
         });
         Arc::new(Self { root: GoferInode::root(tree.clone(), root), tree })

@@ -6,11 +6,13 @@ use linux_abi::Errno;
 
 use super::{Failure, GoferClient, take_file};
 use crate::{
-    MAX_INLINE, MAX_WALK, MAX_XATTR,
+    MAX_INLINE, MAX_OPEN, MAX_WALK, MAX_XATTR,
     attr::{Attr, FileId, Owner, SetAttr, StatFs},
     codec::{Malformed, Wire},
     path::TreePath,
-    reply::{Directory, Opened, WalkBody, WalkReply, decode_directory, target},
+    reply::{
+        Directory, ListedBelow, Opened, WalkBody, WalkReply, decode_below, decode_directory, target,
+    },
     request::{NewNode, NodeKind, OpenHow, Place, RenameFlags, Request, SocketKind, Walk},
 };
 
@@ -86,6 +88,29 @@ impl GoferClient {
     /// `EISDIR`, `ELOOP` (a symbolic link), `ENXIO` (a FIFO, socket or device), `EROFS`, and those of open(2).
     pub fn open(&self, place: Place<'_>, how: OpenHow) -> Result<Opened, Errno> {
         self.call_for_file(&Request::Open(place, how))
+    }
+
+    /// Opens regular files of the directory `base` for reading: for each of `names`, which are at most
+    /// [`MAX_OPEN`], the open file or why it could not be opened.
+    pub fn open_many(
+        &self,
+        base: Place<'_>,
+        names: TreePath<'_>,
+    ) -> Result<Vec<Result<Opened, Errno>>, Errno> {
+        let asked = names.names().count();
+        if asked > MAX_OPEN {
+            return Err(Errno::EINVAL);
+        }
+        self.call(&Request::OpenMany { base, names }, |from, files| {
+            let mut opened = Vec::with_capacity(asked);
+            for _ in 0..asked {
+                opened.push(match from.option(Attr::decode)? {
+                    Some(attr) => Ok(Opened { file: take_file(files, &attr)?, attr }),
+                    None => Err(Errno::decode(from)?),
+                });
+            }
+            Ok(opened)
+        })
     }
 
     /// Makes a regular file, which must not exist, and opens it.
@@ -182,6 +207,28 @@ impl GoferClient {
     pub fn read_dir(&self, place: Place<'_>, attrs: bool) -> Result<Directory, Errno> {
         self.call(&Request::ReadDir { place, attrs }, |from, _| {
             decode_directory(from)?.map_err(Failure::Errno)
+        })
+    }
+
+    /// The first of the directories `names` of `base`, and then as many of what comes next in a walk
+    /// through it and the others as `budget` entries allow; each with its path from `base`.
+    ///
+    /// # Errors
+    /// Those of the first; what goes wrong with the others is left out.
+    pub fn read_dirs(
+        &self,
+        base: Place<'_>,
+        names: TreePath<'_>,
+        attrs: bool,
+        budget: u32,
+    ) -> Result<(Directory, Vec<ListedBelow>), Errno> {
+        let request = Request::ReadDirs { base, names, attrs, budget };
+        self.call(&request, |from, _| {
+            let first = match decode_directory(from)? {
+                Ok(first) => first,
+                Err(errno) => return Err(Failure::Errno(errno)),
+            };
+            Ok((first, decode_below(from)?))
         })
     }
 

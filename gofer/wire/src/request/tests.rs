@@ -34,6 +34,8 @@ fn samples() -> Vec<Request<'static>> {
         Request::SetAttr { place, expect: Some(Attr::default().id()), changes },
         Request::StatFs(place),
         Request::ReadDir { place, attrs: true },
+        Request::OpenMany { base: place, names: path },
+        Request::ReadDirs { base: place, names: path, attrs: true, budget: 7 },
         Request::ReadLink(place),
         Request::GetXattr { place, name: b"user.a" },
         Request::SetXattr { place, name: b"user.a", value: b"\0v", flags: 1 },

@@ -34,7 +34,10 @@ impl GoferInode {
         let listing = self.listing.lock().clone()?;
         match listing.get(name) {
             None => Some(None),
-            Some(entry) => entry.attr.map(|attr| Some(self.child(name, attr))),
+            Some(entry) => match self.take_below(&listing, name) {
+                Some(child) => Some(Some(child)),
+                None => entry.attr.map(|attr| Some(self.child(name, attr))),
+            },
         }
     }
 
@@ -43,10 +46,10 @@ impl GoferInode {
         if self.prefetched.lock().as_ref().is_some_and(|known| known.name == name) {
             return true;
         }
-        let listing = self.listing.lock();
-        listing
-            .as_ref()
-            .is_some_and(|listing| listing.get(name).is_none_or(|entry| entry.attr.is_some()))
+        let listing = self.listing.lock().clone();
+        listing.as_ref().is_some_and(|listing| {
+            listing.get(name).is_none_or(|entry| entry.attr.is_some() || listing.has_below(name))
+        })
     }
 
     /// Walks `names` with one request, leaving what it learns where the lookups that follow find it.
@@ -98,7 +101,7 @@ impl GoferInode {
         let known = match self.known(name) {
             Some(known) => known,
             None => {
-                self.list_if_often_missed();
+                self.list_if_worth_it(name);
                 if let Some(known) = self.known(name) {
                     return known.ok_or(Errno::ENOENT.into());
                 }
@@ -123,7 +126,7 @@ impl GoferInode {
 
     fn forget_listing(&self) {
         let listing = self.listing.lock().take();
-        self.tree.listings.forgot(listing.as_deref());
+        drop(listing);
         let prefetched = self.prefetched.lock().take();
         drop(prefetched);
     }
@@ -268,7 +271,10 @@ impl DirOps for GoferInode {
     fn prefetch(&self, names: &[&[u8]], intent: Intent) {
         let (Ok(this), Some(first)) = (self.strong(), names.first()) else { return };
         if this.tree.immutable {
-            this.list_if_often_missed();
+            if this.knows(first) {
+                return;
+            }
+            this.list_if_worth_it(first);
             if this.knows(first) {
                 return;
             }

@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// Parent and name; `None` for the root.
-type Home = Option<(Arc<GoferInode>, Vec<u8>)>;
+pub(super) type Home = Option<(Arc<GoferInode>, Vec<u8>)>;
 
 /// A host file or directory. Nothing is open on its account but, for a while, a read descriptor.
 pub(super) struct GoferInode {
@@ -86,6 +86,11 @@ impl GoferInode {
     /// The `Arc` it lives in, for children to hold.
     pub(super) fn strong(&self) -> SysResult<Arc<Self>> {
         self.this.upgrade().ok_or(Errno::ESTALE.into())
+    }
+
+    /// The directory it is in, and its name there; `None` for the root.
+    pub(super) fn home(&self) -> Home {
+        self.place.lock().clone()
     }
 
     /// Its path in the tree, now.
@@ -170,9 +175,16 @@ impl GoferInode {
     /// A descriptor for reading; kept for the next time where that is safe.
     pub(super) fn open_for_reading(&self) -> SysResult<Arc<OwnedFd>> {
         if let Some(file) = self.read_file.get() {
+            if self.tree.immutable {
+                self.count_open();
+            }
             return Ok(file.clone());
         }
-        let file = self.open_file(OpenHow::READ)?;
+        let ahead = if self.tree.immutable { self.open_ahead()? } else { None };
+        let file = match ahead {
+            Some(file) => file,
+            None => self.open_file(OpenHow::READ)?,
+        };
         self.keep(&file);
         Ok(file)
     }
@@ -394,7 +406,6 @@ impl Drop for GoferInode {
         if self.read_file.get().is_some() {
             self.tree.unkeep_file();
         }
-        self.tree.listings.forgot(self.listing.get_mut().as_deref());
         // A chain of 100,000 parents must not be dropped by recursion.
         let mut next = self.place.get_mut().take().map(|(parent, _)| parent);
         while let Some(parent) = next {

@@ -152,6 +152,61 @@ fn names_missing_below_an_overlay_are_asked_for_a_few_times_only() {
 }
 
 #[test]
+fn a_walk_through_a_tree_is_few_requests() {
+    let served = Served::overlay("walk");
+    for dir in 0..40 {
+        let dir = served.dir.join(format!("tree/d{dir:02}/sub"));
+        fs::create_dir_all(&dir).unwrap();
+        for at in 0..10 {
+            fs::write(dir.join(format!("f{at}")), b"some").unwrap();
+            fs::write(dir.join(format!("../g{at}")), b"other").unwrap();
+        }
+    }
+    let list = |path: &str| {
+        let how = OpenHow::open((libc::O_RDONLY | libc::O_DIRECTORY) as u32, 0).unwrap();
+        let dir = open(&served.cx, served.cx.cwd(), path.as_bytes(), &how).unwrap();
+        let mut names = Vec::new();
+        let sink = &mut |entry: crate::vfs::DirEntry<'_>| {
+            names.push(String::from_utf8(entry.name.to_vec()).unwrap());
+            true
+        };
+        dir.ops().iterate(&dir, 0, sink).unwrap();
+        names.retain(|name| !name.starts_with('.'));
+        names
+    };
+    let mut seen = 0;
+    let find = |seen: &mut usize| {
+        let mut to_do = vec!["/tree".to_owned()];
+        while let Some(path) = to_do.pop() {
+            for name in list(&path).into_iter().rev() {
+                *seen += 1;
+                let path = format!("{path}/{name}");
+                if name.starts_with('d') || name == "sub" {
+                    to_do.push(path);
+                }
+            }
+        }
+    };
+    let asked = served.asked(|| find(&mut seen));
+    assert_eq!(seen, 40 * 22);
+    assert!(asked < 30, "{asked}");
+    let read = || {
+        for dir in 0..40 {
+            for at in 0..10 {
+                for (name, size) in [(format!("sub/f{at}"), 4), (format!("g{at}"), 5)] {
+                    let path = format!("/tree/d{dir:02}/{name}");
+                    assert_eq!(served.stat(&path).unwrap().size, size);
+                    served.open(&path, libc::O_RDONLY).unwrap();
+                }
+            }
+        }
+    };
+    let asked = served.asked(read);
+    assert!(asked < 300, "{asked}");
+    assert_eq!(served.asked(read), 0);
+}
+
+#[test]
 fn a_file_is_opened_with_one_request_and_then_with_none() {
     let served = Served::overlay("open");
     assert_eq!(served.asked(|| served.open("/a/b/c/file9", libc::O_RDONLY).unwrap()), 1);
