@@ -4,6 +4,7 @@
 mod clock;
 mod cpu_clock;
 mod cpuid;
+mod cycles;
 mod file;
 mod io;
 mod limits;
@@ -17,6 +18,7 @@ pub use clock::{
 };
 pub use cpu_clock::{host_tid, thread_cpu_ns};
 pub use cpuid::{Cache, CpuIdentity, cpu_identity};
+pub(crate) use cycles::cycles;
 pub use file::{allocate, file_size, seek_data, seek_hole, sync_file};
 pub use io::{preadv, pwritev, readv, writev};
 pub use limits::{
@@ -26,6 +28,7 @@ pub use limits::{
 pub(crate) use own_maps::own_maps;
 pub use own_maps::remember_own_maps;
 pub use parker::Parker;
+pub(crate) use parker::switches;
 
 use linux_abi::Errno;
 

@@ -1,12 +1,24 @@
 //! Parking a host thread until another wakes it.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::{
+    cell::Cell,
+    sync::atomic::{AtomicU32, Ordering},
+};
 
 use rustix::{thread::futex, time::Timespec};
 
 const EMPTY: u32 = 0;
 const TOKEN: u32 = 1;
 const PARKED: u32 = 2;
+
+thread_local! {
+    static SWITCHES: Cell<u32> = const { Cell::new(0) };
+}
+
+/// How often this thread has slept in a [`Parker`], or woken another that did.
+pub(crate) fn switches() -> u32 {
+    SWITCHES.get()
+}
 
 /// A one-token gate: [`Parker::unpark`] leaves the token, [`Parker::park`] takes it
 /// and waits when there is none. A token left before the wait is not lost, and several
@@ -38,6 +50,7 @@ impl Parker {
             tv_sec: (ns / 1_000_000_000) as i64,
             tv_nsec: (ns % 1_000_000_000) as i64,
         });
+        SWITCHES.set(SWITCHES.get().wrapping_add(1));
         loop {
             let waited = futex::wait_bitset(
                 &self.state,
@@ -60,6 +73,7 @@ impl Parker {
     /// Leaves the token, and wakes the thread that waits for it.
     pub fn unpark(&self) {
         if self.state.swap(TOKEN, Ordering::Release) == PARKED {
+            SWITCHES.set(SWITCHES.get().wrapping_add(1));
             let _ = futex::wake(&self.state, futex::Flags::PRIVATE, 1);
         }
     }

@@ -149,7 +149,7 @@ pub(crate) const CALL_LOAD: u32 = 6;
 pub(crate) const CALL_LOAD_EXTENDED: u32 = 7;
 
 /// How often a thread looks for a reply before it rings the bell: some 10 microseconds.
-pub(crate) const CALL_LOOKS: u32 = 300;
+pub(crate) const CALL_LOOKS: u32 = 1000;
 
 /// How the stub answers a call: by the words of the answers from 1 on, or from this on by code:
 /// the clock, then `sched_yield`.

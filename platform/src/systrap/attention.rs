@@ -4,11 +4,15 @@
 //! for a guest thread that makes call after call. It ends by itself: after a few microseconds
 //! without a call, when more guest threads run than there are processors to spare, and for
 //! a while when the looking thread finds that it was put off its processor.
+//!
+//! A guest thread whose calls are looked for is on another processor than its sentry thread, and waking it there
+//! after a call that took long costs as much as several calls by notification save. So it is not done for
+//! threads whose calls often wait for something, nor for those that take turns with others.
 
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicI32, AtomicU32, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -28,6 +32,16 @@ const SOON: Duration = Duration::from_micros(20);
 const STREAK: u32 = 4;
 /// The memory of calls that came soon: the streak is halved by each that did not.
 const MAX_STREAK: u32 = 8;
+/// A call that takes so long has put its guest thread to sleep, in cycles of the time-stamp counter: some 20 µs.
+/// So has one in which the sentry thread itself slept; and one that wakes another thread is as good as long, because
+/// the two take turns, best on one processor.
+const LONG_CALL: u64 = 50_000;
+/// So many calls must there be for each long one, in the mean of the last ones, or so many since the last.
+const CALLS_PER_LONG: u32 = 8;
+const CALLS_WITHOUT_LONG: u32 = 64;
+/// A thread takes turns with others when so many of its calls come after one of another thread.
+const ALL_TURNS: u32 = 256;
+const TAKES_TURNS: u32 = ALL_TURNS / 4;
 /// Who is not on its processor for so long while looking shares it with others.
 const GAP: Duration = Duration::from_micros(40);
 /// For how long not to look after it was no use: at first, and at most, doubled each time.
@@ -47,6 +61,8 @@ pub(super) struct Load {
     running: AtomicU32,
     /// Sentry threads that are looking.
     looking: AtomicU32,
+    /// The guest thread whose call was served last.
+    last_caller: AtomicI32,
     /// The processors that the sandbox may use.
     all: CpuSet,
 }
@@ -57,6 +73,7 @@ impl Load {
             processors: u32::try_from(host::cpu_count()).unwrap_or(1),
             running: AtomicU32::new(0),
             looking: AtomicU32::new(0),
+            last_caller: AtomicI32::new(0),
             all: sched_getaffinity(None).unwrap_or_default(),
         }
     }
@@ -85,6 +102,11 @@ pub(super) struct Attention {
     load: Arc<Load>,
     /// Calls that came soon, one after another.
     streak: u32,
+    /// Calls since the last long one, and between long ones in the mean, in sixteenths.
+    calls: u32,
+    mean_calls: u32,
+    /// How many of the last calls came after one of another thread, of [`ALL_TURNS`].
+    turns: u32,
     /// Calls seen by looking since it was last in vain.
     seen: u32,
     /// The guest thread is on another processor, and calls were seen by looking.
@@ -112,6 +134,9 @@ impl Attention {
         Self {
             load,
             streak: 0,
+            calls: 0,
+            mean_calls: 16 * CALLS_PER_LONG,
+            turns: 0,
             seen: 0,
             settled: false,
             replied: None,
@@ -147,6 +172,24 @@ impl Attention {
         self.settled = false;
     }
 
+    /// A call of the guest thread `tid` was served in so many cycles. `switched`: the sentry thread slept or woke another meanwhile.
+    pub(super) fn served(&mut self, tid: i32, cycles: u64, switched: bool) {
+        let others = self.load.last_caller.swap(tid, Ordering::Relaxed) != tid;
+        self.turns = (7 * self.turns + if others { ALL_TURNS } else { 0 }) / 8;
+        self.calls = self.calls.saturating_add(1);
+        if switched || cycles > LONG_CALL {
+            let calls = 16 * self.calls.min(CALLS_WITHOUT_LONG);
+            self.mean_calls = (3 * self.mean_calls + calls) / 4;
+            self.calls = 0;
+        }
+    }
+
+    fn calls_alone(&self) -> bool {
+        let seldom_long =
+            self.mean_calls >= 16 * CALLS_PER_LONG || self.calls >= CALLS_WITHOUT_LONG;
+        seldom_long && self.turns < TAKES_TURNS
+    }
+
     /// Something else came than a call from a rewritten site.
     pub(super) fn trapped(&mut self) {
         self.streak = 0;
@@ -163,6 +206,7 @@ impl Attention {
         let now = Instant::now();
         self.replied = Some(now);
         self.streak >= STREAK
+            && self.calls_alone()
             && self.not_before.is_none_or(|then| now >= then)
             && self.load.has_room(1)
     }

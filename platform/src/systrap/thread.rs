@@ -23,7 +23,7 @@ use super::{
     frame::Frame,
 };
 use crate::{
-    PlatformError, Registers, XState,
+    PlatformError, Registers, XState, host,
     stub::{
         self, CallPlace, Listener, Slot, StubProcess, Waiter,
         layout::*,
@@ -99,6 +99,10 @@ pub(super) struct GuestThread {
     unread: Unread,
     /// The thread rings the bell for a call that has its reply already.
     late_bell: bool,
+    /// When the call that is being served came, by the time-stamp counter.
+    called: u64,
+    /// How often the sentry thread had slept or woken others by then.
+    switches: u32,
 }
 
 /// What the kernel would take for a request to restart a call (`ERESTARTSYS` to
@@ -124,6 +128,8 @@ impl GuestThread {
             same_processor: true,
             unread: Unread::Nothing,
             late_bell: false,
+            called: 0,
+            switches: 0,
         };
         thread.call_slot(process).prepare();
         thread.state = thread.decode(process, &first)?;
@@ -179,7 +185,9 @@ impl GuestThread {
         }))
     }
 
-    fn read_post(&self, process: &StubProcess, id: Option<u64>) -> Post {
+    fn read_post(&mut self, process: &StubProcess, id: Option<u64>) -> Post {
+        self.called = host::cycles();
+        self.switches = host::switches();
         let (number, args) = self.call_slot(process).arguments();
         Post { id, number, args }
     }
@@ -319,6 +327,8 @@ impl GuestThread {
         post: Post,
         reply: Reply,
     ) -> Result<(), PlatformError> {
+        let cycles = host::cycles().saturating_sub(self.called);
+        self.attention.served(self.tid, cycles, self.switches != host::switches());
         let look = self.attention.will_look();
         self.attention.keep_apart(self.tid, look);
         let call = self.call_slot(process);
