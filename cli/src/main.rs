@@ -18,7 +18,7 @@ mod terminal;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{Parser, error::ErrorKind};
 
 /// Lazaret itself failed (as in env(1)).
 const EXIT_FAILED: u8 = 125;
@@ -32,10 +32,7 @@ fn main() -> ExitCode {
     }
     let cli = match args::Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
-            let _ = error.print();
-            return if error.use_stderr() { EXIT_FAILED.into() } else { ExitCode::SUCCESS };
-        }
+        Err(error) => return refuse(&error),
     };
     let result = match cli.command {
         args::Command::Run(args) => run::run(*args),
@@ -46,4 +43,24 @@ fn main() -> ExitCode {
         eprintln!("lazaret: {error:#}");
         EXIT_FAILED.into()
     })
+}
+
+/// Tells what is wrong with the command line, in one line; or prints the help that was asked for.
+fn refuse(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        let _ = error.print();
+        return EXIT_FAILED.into();
+    }
+    let text = error.to_string();
+    // What is wrong, which may name arguments in lines of their own; hints and usage come behind an empty line.
+    let paragraph = text.split("\n\n").next().unwrap_or_default();
+    let words: Vec<&str> = paragraph.split_whitespace().collect();
+    let what = words.join(" ");
+    let what = what.strip_prefix("error: ").unwrap_or(&what);
+    eprintln!("lazaret: {what} (see lazaret --help)");
+    EXIT_FAILED.into()
 }

@@ -59,15 +59,21 @@ pub enum BootError {
     Cwd { path: String, errno: Errno },
     #[error("standard stream {number}: {errno}")]
     Stdio { number: usize, errno: Errno },
-    #[error("{name}: {}", match *errno { Errno::ENOENT => "command not found", other => other.text() })]
+    #[error("{name}: {}", match *errno {
+        Errno::ENOENT => "command not found",
+        Errno::EFAULT => "the program file is incomplete",
+        other => other.text(),
+    })]
     Command { name: String, errno: Errno },
+    #[error("{name}: the interpreter that it names is not there")]
+    Interpreter { name: String },
 }
 
 impl BootError {
     /// The launcher's exit status (env(1)).
     pub fn status(&self) -> i32 {
         match self {
-            Self::Command { errno: Errno::ENOENT, .. } => 127,
+            Self::Command { errno: Errno::ENOENT, .. } | Self::Interpreter { .. } => 127,
             Self::Command { .. } => 126,
             _ => 125,
         }
@@ -113,9 +119,11 @@ impl Sandbox {
             tty: streams.controlling,
         };
         kernel.platform().wait_ready()?;
-        kernel
-            .spawn_init(init)
-            .map_err(|error| BootError::Command { name: command, errno: error.errno() })?;
+        let path = init.path.clone();
+        kernel.spawn_init(init).map_err(|error| match error.errno() {
+            Errno::ENOENT if init::is_there(&cx, &path) => BootError::Interpreter { name: command },
+            errno => BootError::Command { name: command, errno },
+        })?;
         Ok(Running { kernel, console: streams.console })
     }
 }

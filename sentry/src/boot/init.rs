@@ -39,6 +39,11 @@ pub(super) fn find_program(cx: &PathCx, config: &Config) -> Result<Vec<u8>, Boot
     Err(failed(if refused { Errno::EACCES } else { Errno::ENOENT }))
 }
 
+/// Is there a file?
+pub(super) fn is_there(cx: &PathCx, path: &[u8]) -> bool {
+    vfs::resolve(cx, cx.cwd(), path, LookupFlags::FOLLOW).is_ok()
+}
+
 fn is_program(cx: &PathCx, path: &[u8]) -> SysResult<bool> {
     let found = vfs::resolve(cx, cx.cwd(), path, LookupFlags::FOLLOW)?;
     let meta = found.inode().metadata()?;

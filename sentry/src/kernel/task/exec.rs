@@ -74,7 +74,7 @@ impl CurrentTask {
             }
             Err(error) => {
                 tracing::debug!(pid = self.pid(), %error, "execve");
-                self.die_in_exec()
+                self.die_in_exec(&error)
             }
         }
     }
@@ -90,13 +90,17 @@ impl CurrentTask {
             .is_some_and(|entry| entry.cloexec)
     }
 
-    fn die_in_exec(&mut self) -> SysResult<Outcome> {
+    /// The end of a process whose new image cannot be built (`bprm_execve` in `fs/exec.c`); of the first one, the error.
+    fn die_in_exec(&mut self, error: &PlatformError) -> SysResult<Outcome> {
         let group = self.thread_group().clone();
-        let status = ExitStatus::Signaled { signal: Signal::KILL, core: false };
+        let status = ExitStatus::Signaled { signal: Signal::SEGV, core: false };
         group.begin_exit(&mut group.state.lock(), status);
         self.exit_code = status;
         if self.pid() == 1 {
-            return err!(ENOMEM);
+            return match error {
+                PlatformError::Host { errno, .. } => Err((*errno).into()),
+                _ => err!(ENOMEM),
+            };
         }
         Ok(Outcome::Exit)
     }
