@@ -66,6 +66,20 @@ CASE(send_signal_reaches_the_process)
 	expect_errno(send(fd, SIGTERM, NULL, 0), ESRCH);
 }
 
+CASE(send_signal_takes_the_directory_of_a_process)
+{
+	char path[64];
+	pid_t pid = pauser();
+	snprintf(path, sizeof path, "/proc/%d", pid);
+	int fd = expect_ok(open(path, O_RDONLY | O_DIRECTORY));
+	expect_ok(send(fd, 0, NULL, 0));
+	expect_ok(send(fd, SIGTERM, NULL, 0));
+	expect_killed(pid, SIGTERM);
+	expect_errno(send(fd, SIGTERM, NULL, 0), ESRCH);
+	expect_errno(send(expect_ok(open("/proc/self/task", O_RDONLY)), 0, NULL, 0), EBADF);
+	expect_errno(send(expect_ok(open("/proc", O_RDONLY)), 0, NULL, 0), EBADF);
+}
+
 CASE(send_signal_checks_its_arguments)
 {
 	int fd = expect_ok(pidfd_open_(getpid(), 0));

@@ -14,6 +14,7 @@ mod root;
 mod sysctl;
 mod system;
 
+pub use process::process_of;
 pub use root::{ProcFs, ProcType};
 pub(in crate::fs) use system::memory_totals;
 

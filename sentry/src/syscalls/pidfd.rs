@@ -7,6 +7,7 @@ use linux_abi::{SigInfo, Signal, signal::si_code};
 use super::install::install_fd;
 use crate::{
     Errno, SysResult, err,
+    fs::proc::process_of,
     kernel::{
         CurrentTask, Task,
         pidfd::{PIDFD_THREAD, PidFd},
@@ -41,12 +42,14 @@ pub(super) fn sys_pidfd_send_signal(
     if !matches!(flags, 0 | TO_THREAD | TO_PROCESS | TO_GROUP) {
         return err!(EINVAL);
     }
-    let file = task.fds().get_any(fd)?;
-    let pidfd = file.ops_as::<PidFd>().ok_or(Errno::EBADF)?;
-    let target = pidfd.task().clone();
-    if pidfd.is_gone() {
-        return err!(ESRCH);
-    }
+    let file = task.fds().get(fd)?;
+    let pidfd = file.ops_as::<PidFd>();
+    let target = match pidfd {
+        Some(pidfd) if pidfd.is_gone() => return err!(ESRCH),
+        Some(pidfd) => pidfd.task().clone(),
+        // A directory of procfs, from before there were pidfds, will do.
+        None => process_of(&file).ok_or(Errno::EBADF)??,
+    };
     let wanted = match signal {
         0 => None,
         signal => Some(Signal::new(signal).ok_or(Errno::EINVAL)?),
@@ -79,7 +82,7 @@ pub(super) fn sys_pidfd_send_signal(
             }
         }
         TO_THREAD => target.send_signal(details)?,
-        0 if pidfd.is_thread() => target.send_signal(details)?,
+        0 if pidfd.is_some_and(PidFd::is_thread) => target.send_signal(details)?,
         _ => target.thread_group().send_signal(details)?,
     }
     Ok(())

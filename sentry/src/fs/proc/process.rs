@@ -15,17 +15,28 @@ mod status;
 mod table;
 mod tasks;
 
-use std::sync::{Arc, Weak};
+use std::{
+    any::Any,
+    sync::{Arc, Weak},
+};
 
 use crate::{
     Errno, SysResult,
     fs::pseudo::{Attr, Owner},
     kernel::{RunState, Task},
-    vfs::FileType,
+    vfs::{FileDescription, FileType},
 };
 
 pub(super) use table::directory;
 pub(super) use tasks::{Processes, is_current, parse_id};
+
+/// The process whose directory in procfs `file` is (`tgid_pidfd_to_pid` in `fs/proc/base.c`); `ESRCH` when it
+/// is gone.
+pub fn process_of(file: &FileDescription) -> Option<SysResult<Arc<Task>>> {
+    let inode: Arc<dyn Any + Send + Sync> = file.path().inode().clone();
+    let subject = inode.downcast::<table::TaskDir>().ok()?.subject().clone();
+    (subject.scope == Scope::Process).then(|| subject.task())
+}
 
 /// Processor time in /proc is in ticks of this length (USER_HZ = 100).
 pub(super) const NS_PER_TICK: u64 = 10_000_000;
