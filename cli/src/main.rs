@@ -47,13 +47,10 @@ fn main() -> ExitCode {
 
 /// Tells what is wrong with the command line, in one line; or prints the help that was asked for.
 fn refuse(error: &clap::Error) -> ExitCode {
-    if !error.use_stderr() {
+    let is_help = error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+    if is_help || !error.use_stderr() {
         let _ = error.print();
-        return ExitCode::SUCCESS;
-    }
-    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
-        let _ = error.print();
-        return EXIT_FAILED.into();
+        return if is_help { EXIT_FAILED.into() } else { ExitCode::SUCCESS };
     }
     let text = error.to_string();
     // What is wrong, which may name arguments in lines of their own; hints and usage come behind an empty line.

@@ -258,10 +258,7 @@ impl WalkBody {
 
 impl Wire for DirEntry {
     fn encode(&self, out: &mut Writer) {
-        out.bytes(&self.name);
-        out.u64(self.ino);
-        self.kind.encode(out);
-        out.option(self.attr.as_ref(), |out, attr| attr.encode(out));
+        put_entry(out, &self.name, self.ino, self.kind, self.attr.as_ref());
     }
 
     fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
@@ -289,6 +286,10 @@ pub enum DirItem {
 /// Writes a [`DirItem::Entry`] of these parts.
 pub fn put_dir_entry(out: &mut Writer, name: &[u8], ino: u64, kind: FileType, attr: Option<&Attr>) {
     out.u8(1);
+    put_entry(out, name, ino, kind, attr);
+}
+
+fn put_entry(out: &mut Writer, name: &[u8], ino: u64, kind: FileType, attr: Option<&Attr>) {
     out.bytes(name);
     out.u64(ino);
     kind.encode(out);

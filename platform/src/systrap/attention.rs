@@ -174,7 +174,11 @@ impl Attention {
 
     /// A call of the guest thread `tid` was served in so many cycles. `switched`: the sentry thread slept or woke another meanwhile.
     pub(super) fn served(&mut self, tid: i32, cycles: u64, switched: bool) {
-        let others = self.load.last_caller.swap(tid, Ordering::Relaxed) != tid;
+        let last = &self.load.last_caller;
+        let others = last.load(Ordering::Relaxed) != tid;
+        if others {
+            last.store(tid, Ordering::Relaxed);
+        }
         self.turns = (7 * self.turns + if others { ALL_TURNS } else { 0 }) / 8;
         self.calls = self.calls.saturating_add(1);
         if switched || cycles > LONG_CALL {

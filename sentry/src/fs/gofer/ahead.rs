@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use gofer_wire::{Attr, FileType, MAX_OPEN, Opened};
+use gofer_wire::{FileType, MAX_OPEN, Opened};
 use ranked_sync::Mutex;
 
 use super::{inode::GoferInode, listing::Listing};
@@ -40,14 +40,13 @@ pub(super) struct FilesAhead {
 /// An open file, counted as long as it is kept.
 struct Ahead {
     file: Option<OwnedFd>,
-    attr: Attr,
     counts: Arc<Counts>,
 }
 
 impl Ahead {
     fn new(opened: Opened, counts: &Arc<Counts>) -> Self {
         counts.open.fetch_add(1, Ordering::Relaxed);
-        Self { file: Some(opened.file), attr: opened.attr, counts: counts.clone() }
+        Self { file: Some(opened.file), counts: counts.clone() }
     }
 }
 
@@ -94,8 +93,13 @@ impl AheadCounts {
 
     /// Makes room for one more request by closing what has waited longest.
     fn make_room(&self) {
-        while self.counts.open.load(Ordering::Relaxed) > MAX_AHEAD - MAX_OPEN {
-            let oldest = self.listings.lock().pop_front();
+        loop {
+            let oldest = {
+                let mut listings = self.listings.lock();
+                let is_full = self.counts.open.load(Ordering::Relaxed) > MAX_AHEAD - MAX_OPEN
+                    || listings.len() >= MAX_AHEAD;
+                if is_full { listings.pop_front() } else { None }
+            };
             let Some(oldest) = oldest else { break };
             if let Some(listing) = oldest.upgrade() {
                 let gone = std::mem::take(&mut *listing.files.files.lock());
@@ -114,7 +118,6 @@ impl GoferInode {
         let known = ahead.files.lock().remove(&name);
         if let Some(mut known) = known {
             self.tree.ahead.used();
-            self.saw(known.attr);
             return Ok(known.file.take().map(Arc::new));
         }
         let before = ahead.opens.fetch_add(1, Ordering::Relaxed);
@@ -124,7 +127,7 @@ impl GoferInode {
         self.ask_ahead(&parent, &listing, &name)
     }
 
-    /// This file was opened with a descriptor that is there already.
+    /// This file was opened along with its look-up.
     pub(super) fn count_open(&self) {
         if let Some((parent, _)) = self.home()
             && let Some(listing) = &*parent.listing.lock()

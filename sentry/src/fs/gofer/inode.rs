@@ -175,9 +175,6 @@ impl GoferInode {
     /// A descriptor for reading; kept for the next time where that is safe.
     pub(super) fn open_for_reading(&self) -> SysResult<Arc<OwnedFd>> {
         if let Some(file) = self.read_file.get() {
-            if self.tree.immutable {
-                self.count_open();
-            }
             return Ok(file.clone());
         }
         let ahead = if self.tree.immutable { self.open_ahead()? } else { None };
@@ -201,6 +198,7 @@ impl GoferInode {
     /// one for the open that follows.
     pub(super) fn keep_walked(&self, file: Arc<OwnedFd>, intent: Intent) {
         if self.tree.immutable {
+            self.count_open();
             return self.keep(&file);
         }
         let walked =
