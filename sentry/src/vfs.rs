@@ -10,6 +10,7 @@ mod attr;
 mod create;
 mod dentry;
 mod directory;
+mod dnotify;
 mod fd_table;
 mod file_description;
 mod file_locks;
@@ -30,12 +31,14 @@ mod remove;
 mod superblock;
 #[cfg(test)]
 mod walk_tests;
+mod watch;
 mod xattr;
 
 pub use attr::{access, chmod, chown, drop_set_ids, set_times, truncate, truncate_file};
 pub use create::{bind_socket, link, mkdir, mknod, symlink};
 pub use dentry::Dentry;
 pub use directory::{allocate_dev, iterate_dots, seek_directory};
+pub use dnotify::set_notice;
 pub use fd_table::{FdEntry, FdTable, close_entry};
 pub use file_description::{CloseWatcher, FileDescription, StatusFlags};
 pub use file_locks::{FileLocks, LockOwner, RecordLock};
@@ -56,4 +59,5 @@ pub use path::{FsState, PathCx, PathName, path_name};
 pub(crate) use permission::is_owner_or_capable;
 pub use remove::{rename, rmdir, unlink};
 pub use superblock::Superblock;
+pub use watch::Watcher;
 pub use xattr::{get_xattr, list_xattr, remove_xattr, set_xattr};

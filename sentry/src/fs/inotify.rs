@@ -17,14 +17,13 @@ use std::{
 };
 
 use ranked_sync::Mutex;
-use smallvec::SmallVec;
 
 use crate::{
     Errno, SysResult, err,
     kernel::CurrentTask,
     lock_order,
     user::{UserAddr, UserMemory},
-    vfs::{Dentry, FileDescription, FileOps, IoDst},
+    vfs::{Dentry, FileDescription, FileOps, IoDst, Watcher},
     wait::{EventMask, PollTable, WaitQueue},
 };
 use queue::{Event, EventQueue};
@@ -76,41 +75,16 @@ pub struct Watch {
     mask: AtomicU32,
 }
 
-/// The watches of one dentry.
-#[derive(Default)]
-pub struct WatchList(Mutex<lock_order::Inotify, Vec<Arc<Watch>>>);
-
-impl WatchList {
-    fn all(&self) -> SmallVec<[Arc<Watch>; 4]> {
-        self.0.lock().iter().cloned().collect()
-    }
-
-    fn add(&self, watch: Arc<Watch>) {
-        self.0.lock().push(watch);
-    }
-
-    fn remove(&self, watch: &Arc<Watch>) {
-        self.0.lock().retain(|known| !Arc::ptr_eq(known, watch));
-    }
-
-    /// Tells the watchers that something happened: to the watched file itself when there is no `name`,
-    /// else to its entry of that name. `unlinked`: the entry has no name any more.
-    pub fn tell(&self, mask: u32, cookie: u32, name: Option<&[u8]>, unlinked: bool) {
-        for watch in self.all() {
-            watch.tell(mask, cookie, name, unlinked);
-        }
-    }
-}
-
-impl Watch {
-    fn tell(self: &Arc<Self>, event: u32, cookie: u32, name: Option<&[u8]>, unlinked: bool) {
+impl Watcher for Watch {
+    fn tell(&self, event: u32, cookie: u32, name: Option<&[u8]>, unlinked: bool) {
         let mask = self.mask.load(Ordering::Relaxed);
         let Some(instance) = self.instance.upgrade() else { return };
         if unlinked && name.is_some() && mask & libc::IN_EXCL_UNLINK != 0 {
             return;
         }
         if event & mask & ALL_EVENTS != 0 {
-            instance.push(Event::new(self.descriptor, event, cookie, name));
+            let shown = event & (ALL_EVENTS | libc::IN_ISDIR);
+            instance.push(Event::new(self.descriptor, shown, cookie, name));
             if mask & libc::IN_ONESHOT != 0 {
                 instance.remove(self.descriptor);
             }
@@ -118,6 +92,10 @@ impl Watch {
         if event & libc::IN_DELETE_SELF != 0 {
             instance.remove(self.descriptor);
         }
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
     }
 }
 
@@ -131,7 +109,7 @@ impl Shared {
     /// Ends a watch; IN_IGNORED follows. False when there is none of that number.
     fn remove(&self, descriptor: i32) -> bool {
         let Some(watched) = self.state.lock().watches.remove(&descriptor) else { return false };
-        watched.dentry.watches().remove(&watched.watch);
+        watched.dentry.watches().remove(&*watched.watch);
         self.push(Event::new(descriptor, libc::IN_IGNORED, 0, None));
         true
     }
@@ -238,7 +216,7 @@ impl Drop for Inotify {
     fn drop(&mut self) {
         let watches = std::mem::take(&mut self.shared.state.lock().watches);
         for watched in watches.into_values() {
-            watched.dentry.watches().remove(&watched.watch);
+            watched.dentry.watches().remove(&*watched.watch);
         }
     }
 }
@@ -246,11 +224,5 @@ impl Drop for Inotify {
 impl fmt::Debug for Inotify {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("inotify")
-    }
-}
-
-impl fmt::Debug for WatchList {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("WatchList")
     }
 }

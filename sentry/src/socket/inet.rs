@@ -5,6 +5,7 @@
 //! unreachable.
 
 mod address;
+mod ancillary;
 mod options;
 mod ports;
 mod tcp;
@@ -24,6 +25,7 @@ use crate::{
 pub struct Network {
     tcp: Ports<TcpSocket>,
     udp: Ports<UdpSocket>,
+    udplite: Ports<UdpSocket>,
 }
 
 /// socket(2) for AF_INET and AF_INET6.
@@ -41,6 +43,7 @@ pub(super) fn create(
     match (kind, protocol) {
         (libc::SOCK_STREAM, 0 | libc::IPPROTO_TCP) => Ok(TcpSocket::new(common(libc::IPPROTO_TCP))),
         (libc::SOCK_DGRAM, 0 | libc::IPPROTO_UDP) => Ok(UdpSocket::new(common(libc::IPPROTO_UDP))),
+        (libc::SOCK_DGRAM, libc::IPPROTO_UDPLITE) => Ok(UdpSocket::new(common(protocol))),
         // Pings need a group range that is empty by default.
         (libc::SOCK_DGRAM, libc::IPPROTO_ICMP) if family == libc::AF_INET => err!(EACCES),
         (libc::SOCK_DGRAM, libc::IPPROTO_ICMPV6) if family == libc::AF_INET6 => err!(EACCES),

@@ -1,5 +1,7 @@
 //! dup(2), fcntl(2), flock(2).
 
+use std::sync::Arc;
+
 use super::{
     install::{install_fd, nofile_limit},
     record_lock::record_lock,
@@ -8,7 +10,7 @@ use crate::{
     Errno, SysError, SysResult, err,
     kernel::CurrentTask,
     user::{Fd, UserAddr, UserMemory, UserRef},
-    vfs::{FileDescription, FileType, StatusFlags, is_owner_or_capable},
+    vfs::{FileDescription, FileType, StatusFlags, is_owner_or_capable, set_notice},
 };
 
 const CLOEXEC: u32 = libc::O_CLOEXEC as u32;
@@ -63,7 +65,7 @@ pub(super) fn sys_fcntl(task: &mut CurrentTask, fd: Fd, command: i32, arg: u64) 
         }
         F_DUPFD_QUERY => {
             let other = task.fds().get_any(Fd(arg as i32))?;
-            return Ok(u64::from(std::sync::Arc::ptr_eq(&file, &other)));
+            return Ok(u64::from(Arc::ptr_eq(&file, &other)));
         }
         libc::F_GETFD => return Ok(u64::from(task.fds().entry(fd)?.cloexec)),
         libc::F_SETFD => {
@@ -81,7 +83,7 @@ pub(super) fn sys_fcntl(task: &mut CurrentTask, fd: Fd, command: i32, arg: u64) 
 fn fcntl_opened(
     task: &mut CurrentTask,
     fd: Fd,
-    file: &FileDescription,
+    file: &Arc<FileDescription>,
     command: i32,
     arg: u64,
 ) -> SysResult<u64> {
@@ -113,7 +115,8 @@ fn fcntl_opened(
         // Nothing here breaks leases, so none are given; no one holds one.
         libc::F_GETLEASE => Ok(libc::F_UNLCK as u64),
         libc::F_SETLEASE if arg == libc::F_UNLCK as u64 => err!(EAGAIN),
-        libc::F_SETLEASE | F_NOTIFY => err!(EINVAL),
+        libc::F_SETLEASE => err!(EINVAL),
+        F_NOTIFY => set_notice(task, file, fd.0, arg as u32).map(|()| 0),
         _ => file.ops().fcntl(task, file, command as u32, arg),
     }
 }

@@ -1,4 +1,4 @@
-//! Signals when a file becomes ready (O_ASYNC, F_SETOWN, F_SETSIG; fcntl(2)).
+//! Signals about files: when one becomes ready (O_ASYNC, F_SETOWN, F_SETSIG; fcntl(2)).
 
 use std::{
     fmt,
@@ -35,11 +35,17 @@ pub(super) struct AsyncIo {
 }
 
 struct Target {
-    kernel: Arc<Kernel>,
-    cred: Arc<Credentials>,
-    fd: i32,
+    recipient: Recipient,
     /// As the description's.
     owner: AtomicU64,
+}
+
+/// In whose name signals about a file are sent, and the descriptor they name.
+pub(super) struct Recipient {
+    pub kernel: Arc<Kernel>,
+    /// Who asked for them.
+    pub cred: Arc<Credentials>,
+    pub fd: i32,
 }
 
 impl AsyncIo {
@@ -51,7 +57,8 @@ impl AsyncIo {
         fd: i32,
         owner: u64,
     ) -> Self {
-        let target = Arc::new(Target { kernel, cred, fd, owner: AtomicU64::new(owner) });
+        let recipient = Recipient { kernel, cred, fd };
+        let target = Arc::new(Target { recipient, owner: AtomicU64::new(owner) });
         let mut table = PollTable::register(target.clone(), EventMask::all());
         file.ops().poll(file, &mut table);
         Self { target, _registrations: table.into_registrations() }
@@ -65,20 +72,20 @@ impl AsyncIo {
 
 impl Notify for Target {
     fn notify(&self, events: EventMask) {
+        let code = CODES.iter().find(|(mask, _)| events.intersects(*mask));
         let word = self.owner.load(Ordering::Relaxed);
+        self.recipient.signal(word, code.map_or(1, |(_, code)| *code), events.bits().into());
+    }
+}
+
+impl Recipient {
+    /// Sends the signal that the description's owner word names to the owner it names (`send_sigio`).
+    pub(super) fn signal(&self, word: u64, code: i32, band: i64) {
         let (pid, low) = ((word >> 32) as i32, word as u32);
         let signal = (low & !OWNER_IS_THREAD) as i32;
         let info = match Signal::new(signal) {
             None => SigInfo::kernel(Signal::IO),
-            Some(signal) => {
-                let code = CODES.iter().find(|(mask, _)| events.intersects(*mask));
-                SigInfo::poll(
-                    signal,
-                    code.map_or(1, |(_, code)| *code),
-                    events.bits().into(),
-                    self.fd,
-                )
-            }
+            Some(signal) => SigInfo::poll(signal, code, band, self.fd),
         };
         let tasks = &self.kernel.tasks;
         // A full queue loses the signal, as ever.
@@ -100,9 +107,7 @@ impl Notify for Target {
             }
         }
     }
-}
 
-impl Target {
     /// Who asked for the signals may send them (`sigio_perm`).
     fn may_tell(&self, task: &Task) -> bool {
         let theirs = task.cred();

@@ -23,8 +23,10 @@ use std::{
 
 use ranked_sync::{Mutex, MutexGuard, RwLock};
 
-use super::{DirOps, FileType, Inode, name_hash::NameHash, negative::NegativeInode};
-use crate::{Errno, fs::inotify::WatchList, lock_order};
+use super::{
+    DirOps, FileType, Inode, name_hash::NameHash, negative::NegativeInode, watch::WatchList,
+};
+use crate::{Errno, lock_order};
 
 const UNLINKED: u32 = 1;
 const REFERENCED: u32 = 2;

@@ -8,7 +8,7 @@ use std::sync::{
 use linux_abi::Errno;
 use ranked_sync::RwLock;
 
-use super::{FileDescription, LockOwner};
+use super::{FileDescription, LockOwner, dnotify::end_notice};
 use crate::{lock_order, user::Fd};
 
 /// A descriptor.
@@ -22,8 +22,8 @@ pub struct FdEntry {
 #[derive(Debug, Default)]
 pub struct FdTable {
     slots: RwLock<lock_order::FdTable, Slots>,
-    /// A POSIX record lock was taken through it: closing has to look for locks.
-    has_locks: AtomicBool,
+    /// A POSIX record lock or a directory notice was taken through it: closing has to look for them.
+    is_lock_owner: AtomicBool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -117,9 +117,9 @@ impl FdTable {
         }
     }
 
-    /// Whose POSIX record locks are taken through it.
+    /// Whose POSIX record locks and directory notices are taken through it.
     pub fn lock_owner(self: &Arc<Self>) -> LockOwner {
-        self.has_locks.store(true, Ordering::Relaxed);
+        self.is_lock_owner.store(true, Ordering::Relaxed);
         self.owner()
     }
 
@@ -130,7 +130,7 @@ impl FdTable {
     /// A copy, for fork(2).
     pub fn duplicate(&self) -> Arc<Self> {
         let slots = self.slots.read().clone();
-        Arc::new(Self { slots: RwLock::new(slots), has_locks: AtomicBool::new(false) })
+        Arc::new(Self { slots: RwLock::new(slots), is_lock_owner: AtomicBool::new(false) })
     }
 
     /// Takes out those for which `which` holds (execve, close_range, exit); the caller closes them.
@@ -174,11 +174,12 @@ impl Slots {
     }
 }
 
-/// Closes a descriptor that was taken out of `fds`: the process's record locks on the file go, and
-/// the file hears of it (`filp_close`).
+/// Closes a descriptor that was taken out of `fds`: the process's record locks and notices on the file
+/// go, and the file hears of it (`filp_close`).
 pub fn close_entry(fds: &FdTable, entry: FdEntry) {
-    if fds.has_locks.load(Ordering::Relaxed) {
+    if fds.is_lock_owner.load(Ordering::Relaxed) {
         entry.file.release_process_locks(fds.owner());
+        end_notice(&entry.file, fds.owner());
     }
     entry.file.ops().close(&entry.file);
 }

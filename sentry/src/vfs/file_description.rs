@@ -272,6 +272,11 @@ impl FileDescription {
         ((packed >> 32) as i32, packed as u32 & !OWNER_IS_THREAD)
     }
 
+    /// Owner and signal, as [`Self::owner`] packs them.
+    pub(super) fn owner_word(&self) -> u64 {
+        self.owner.load(Ordering::Relaxed)
+    }
+
     /// Is the owner a thread by itself (F_SETOWN_EX with F_OWNER_TID)?
     pub fn owner_is_thread(&self) -> bool {
         self.owner.load(Ordering::Relaxed) as u32 & OWNER_IS_THREAD != 0

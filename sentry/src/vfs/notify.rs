@@ -2,7 +2,7 @@
 //!
 //! VFS calls these at each change; they cost next to nothing while no one watches.
 
-use super::{Dentry, FileDescription};
+use super::{Dentry, FileDescription, watch::MOVED_WITHIN};
 
 /// What happened, with what inotify calls it (`IN_` bits of inotify(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub enum FsEvent {
     DeleteSelf,
     MovedFrom {
         cookie: u32,
+        /// It stays in its directory.
+        within: bool,
     },
     MovedTo {
         cookie: u32,
@@ -38,7 +40,8 @@ impl FsEvent {
             Self::Create => libc::IN_CREATE,
             Self::Delete => libc::IN_DELETE,
             Self::DeleteSelf => libc::IN_DELETE_SELF,
-            Self::MovedFrom { .. } => libc::IN_MOVED_FROM,
+            Self::MovedFrom { within: true, .. } => libc::IN_MOVED_FROM | MOVED_WITHIN,
+            Self::MovedFrom { within: false, .. } => libc::IN_MOVED_FROM,
             Self::MovedTo { .. } => libc::IN_MOVED_TO,
             Self::MoveSelf => libc::IN_MOVE_SELF,
         }
@@ -46,7 +49,7 @@ impl FsEvent {
 
     fn cookie(self) -> u32 {
         match self {
-            Self::MovedFrom { cookie } | Self::MovedTo { cookie } => cookie,
+            Self::MovedFrom { cookie, .. } | Self::MovedTo { cookie } => cookie,
             _ => 0,
         }
     }

@@ -221,7 +221,8 @@ fn notify_moved(from: &Side<'_>, to: &Side<'_>, source: &Dentry, replaced: Optio
     static COOKIE: AtomicU32 = AtomicU32::new(1);
     let cookie = COOKIE.fetch_add(1, Ordering::Relaxed);
     let is_dir = source.is_dir();
-    notify_entry(from.dir, from.name, is_dir, FsEvent::MovedFrom { cookie });
+    let within = Arc::ptr_eq(from.dir, to.dir);
+    notify_entry(from.dir, from.name, is_dir, FsEvent::MovedFrom { cookie, within });
     notify_entry(to.dir, to.name, is_dir, FsEvent::MovedTo { cookie });
     notify(source, FsEvent::MoveSelf);
     if let Some(replaced) = replaced {

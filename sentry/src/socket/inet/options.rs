@@ -5,7 +5,6 @@
 
 use std::{
     collections::BTreeMap,
-    net::IpAddr,
     sync::atomic::{AtomicBool, Ordering},
 };
 
@@ -23,10 +22,14 @@ const IP: i32 = libc::IPPROTO_IP;
 const IPV6: i32 = libc::IPPROTO_IPV6;
 const TCP: i32 = libc::IPPROTO_TCP;
 const UDP: i32 = libc::IPPROTO_UDP;
-/// `lo`.
-const LOOPBACK_INDEX: u32 = 1;
-/// Its MTU.
+const UDPLITE: i32 = libc::IPPROTO_UDPLITE;
+/// The MTU of `lo`.
 const LOOPBACK_MTU: i32 = 65_536;
+
+/// How many bytes of a datagram the sender's checksum covers, and how many the receiver insists on
+/// (udplite(7)); 0 is all.
+const UDPLITE_SEND_CSCOV: i32 = 10;
+const UDPLITE_RECV_CSCOV: i32 = 11;
 
 /// Level, name, default, least, most.
 type IntOption = (i32, i32, i32, i32, i32);
@@ -54,6 +57,8 @@ const INT_OPTIONS: &[IntOption] = &[
     (UDP, libc::UDP_CORK, 0, 0, 1),
     (UDP, libc::UDP_SEGMENT, 0, 0, 65_535),
     (UDP, libc::UDP_GRO, 0, 0, 1),
+    (UDPLITE, UDPLITE_SEND_CSCOV, 0, 0, 65_535),
+    (UDPLITE, UDPLITE_RECV_CSCOV, 0, 0, 65_535),
     (IP, libc::IP_TOS, 0, 0, 255),
     (IP, libc::IP_TTL, 64, 1, 255),
     (IP, libc::IP_HDRINCL, 0, 0, 1),
@@ -86,6 +91,9 @@ const INT_OPTIONS: &[IntOption] = &[
     (IPV6, libc::IPV6_FREEBIND, 0, 0, 1),
     (IPV6, libc::IPV6_AUTOFLOWLABEL, 1, 0, 1),
 ];
+
+/// Bytes of a UDP or UDP-Lite header.
+const UDP_HEADER: usize = 8;
 
 /// Those for which -1 means the default.
 const RESETTABLE: &[(i32, i32)] = &[
@@ -130,13 +138,38 @@ impl InetOptions {
         Some(self.ints.lock().get(&key).copied().unwrap_or(option.2))
     }
 
-    fn is_on(&self, level: i32, name: i32) -> bool {
+    pub(super) fn is_on(&self, level: i32, name: i32) -> bool {
         self.value((level, name)).unwrap_or(0) != 0
     }
 
     /// IP_RECVERR, IPV6_RECVERR.
     pub(super) fn wants_errors(&self) -> bool {
         self.is_on(IP, libc::IP_RECVERR) || self.is_on(IPV6, libc::IPV6_RECVERR)
+    }
+
+    /// The hop limit and the class of what is sent to a host of that kind.
+    pub(super) fn hops_and_class(&self, v4: bool) -> (u8, u8) {
+        let keys = match v4 {
+            true => [(IP, libc::IP_TTL), (IP, libc::IP_TOS)],
+            false => [(IPV6, libc::IPV6_UNICAST_HOPS), (IPV6, libc::IPV6_TCLASS)],
+        };
+        // The range of each of them is that of a byte.
+        let [hops, class] = keys.map(|key| self.value(key).unwrap_or(0) as u8);
+        (hops, class)
+    }
+
+    /// The bytes that the checksum of a UDP-Lite datagram of `len` bytes covers, header included, when
+    /// that is not all (`udplite_sender_cscov`).
+    pub(super) fn partial_coverage(&self, len: usize) -> Option<i32> {
+        let covered = self.value((UDPLITE, UDPLITE_SEND_CSCOV)).filter(|&covered| covered > 0)?;
+        (usize::try_from(covered).ok()? < len + UDP_HEADER).then_some(covered)
+    }
+
+    /// Does this receiver take a datagram whose checksum covers only so much? One who named no length
+    /// takes any, one who named 0 none (`udp_queue_rcv_one_skb`).
+    pub(super) fn takes_coverage(&self, covered: i32) -> bool {
+        let wanted = self.ints.lock().get(&(UDPLITE, UDPLITE_RECV_CSCOV)).copied();
+        wanted.is_none_or(|wanted| wanted != 0 && covered >= wanted)
     }
 
     /// Does this socket have options of that level?
@@ -146,6 +179,7 @@ impl InetOptions {
             IPV6 => self.family == libc::AF_INET6,
             TCP => common.kind == libc::SOCK_STREAM,
             UDP => common.kind == libc::SOCK_DGRAM,
+            UDPLITE => common.protocol == UDPLITE,
             _ => false,
         }
     }
@@ -190,6 +224,12 @@ impl InetOptions {
             self.ints.lock().remove(&key);
             return Ok(());
         }
+        // What the header takes is always covered.
+        let given = if key.0 == UDPLITE && given != 0 {
+            if given < UDP_HEADER as i32 { UDP_HEADER as i32 } else { given.min(option.4) }
+        } else {
+            given
+        };
         let given = if (option.3, option.4) == (0, 1) { i32::from(given != 0) } else { given };
         // The type of service is cut, not refused.
         let given = if key == (IP, libc::IP_TOS) { given & 0xff } else { given };
@@ -220,42 +260,6 @@ impl InetOptions {
         }
         let value = self.value(key).ok_or(Errno::ENOPROTOOPT)?;
         Ok(value.as_bytes().to_vec())
-    }
-
-    /// The control messages about a datagram's addresses that were asked for.
-    pub(super) fn describe_packet(&self, to: IpAddr, add: &mut dyn FnMut(i32, i32, &[u8])) {
-        if let IpAddr::V4(to) = to
-            && self.is_on(IP, libc::IP_PKTINFO)
-        {
-            // struct in_pktinfo: interface, local address, destination.
-            let mut info = [0; 12];
-            info[..4].copy_from_slice(&LOOPBACK_INDEX.to_ne_bytes());
-            info[4..8].copy_from_slice(&to.octets());
-            info[8..].copy_from_slice(&to.octets());
-            add(IP, libc::IP_PKTINFO, &info);
-        }
-        if self.is_on(IP, libc::IP_RECVTTL) && self.family == libc::AF_INET {
-            add(IP, libc::IP_TTL, 64_i32.as_bytes());
-        }
-        if self.is_on(IP, libc::IP_RECVTOS) && self.family == libc::AF_INET {
-            add(IP, libc::IP_TOS, &[0]);
-        }
-        if self.is_on(IPV6, libc::IPV6_RECVPKTINFO) && self.family == libc::AF_INET6 {
-            let to = match to {
-                IpAddr::V4(to) => to.to_ipv6_mapped(),
-                IpAddr::V6(to) => to,
-            };
-            let mut info = [0; 20];
-            info[..16].copy_from_slice(&to.octets());
-            info[16..].copy_from_slice(&LOOPBACK_INDEX.to_ne_bytes());
-            add(IPV6, libc::IPV6_PKTINFO, &info);
-        }
-        if self.is_on(IPV6, libc::IPV6_RECVHOPLIMIT) && self.family == libc::AF_INET6 {
-            add(IPV6, libc::IPV6_HOPLIMIT, 64_i32.as_bytes());
-        }
-        if self.is_on(IPV6, libc::IPV6_RECVTCLASS) && self.family == libc::AF_INET6 {
-            add(IPV6, libc::IPV6_TCLASS, 0_i32.as_bytes());
-        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! UDP: datagrams that go straight into their receiver's queue.
+//! UDP and UDP-Lite: datagrams that go straight into their receiver's queue.
 
 use std::{
     any::Any,
@@ -15,10 +15,10 @@ use smallvec::SmallVec;
 use zerocopy::IntoBytes;
 
 use super::{
-    Network,
     address::{Endpoint, source_for},
+    ancillary::{Header, SendOptions, describe},
     options::InetOptions,
-    ports::{BindRequest, Binding},
+    ports::{BindRequest, Binding, Ports},
 };
 use crate::{
     Errno, SysResult, err,
@@ -40,11 +40,11 @@ const MAX_V6: usize = 65_527;
 #[derive(Debug)]
 struct Source {
     from: Endpoint,
-    to: IpAddr,
+    header: Header,
     sent_ns: u64,
 }
 
-/// A UDP socket.
+/// A UDP or UDP-Lite socket.
 pub(super) struct UdpSocket {
     common: Common,
     me: Weak<Self>,
@@ -88,13 +88,19 @@ impl UdpSocket {
         })
     }
 
-    fn network(&self) -> &Network {
-        &self.common.kernel.network
+    /// The ports of this socket's protocol.
+    fn ports(&self) -> &Ports<Self> {
+        let network = &self.common.kernel.network;
+        if self.is_lite() { &network.udplite } else { &network.udp }
+    }
+
+    fn is_lite(&self) -> bool {
+        self.common.protocol == libc::IPPROTO_UDPLITE
     }
 
     fn bind_at(&self, at: Endpoint) -> SysResult<()> {
         let switches = &self.common.switches;
-        let binding = self.network().udp.bind(BindRequest {
+        let binding = self.ports().bind(BindRequest {
             at,
             v6_only: self.options.is_v6_only(),
             reuse_addr: switches.reuse_addr.load(Ordering::Relaxed),
@@ -105,7 +111,7 @@ impl UdpSocket {
         let mut state = self.state.lock();
         if state.binding.is_some() {
             drop(state);
-            self.network().udp.unbind(&binding);
+            self.ports().unbind(&binding);
             return err!(EINVAL);
         }
         state.local = binding.at;
@@ -183,15 +189,18 @@ impl UdpSocket {
         if len > if to.ip.is_ipv4() { MAX_V4 } else { MAX_V6 } {
             return err!(EMSGSIZE);
         }
+        let asked = SendOptions::parse(&message.raw, self.common.family, to.ip)?;
         self.ensure_bound()?;
         let mut from = self.state.lock().local;
-        if from.ip.is_unspecified() {
+        if let Some(source) = asked.source {
+            from.ip = source;
+        } else if from.ip.is_unspecified() {
             from.ip = source_for(to.ip);
         }
         if from.ip.is_ipv4() != to.ip.is_ipv4() {
             return err!(ENETUNREACH);
         }
-        let target = self.network().udp.find(to, u64::from(from.port), |binding, socket| {
+        let target = self.ports().find(to, u64::from(from.port), |binding, socket| {
             if socket.released.load(Ordering::SeqCst) {
                 return None;
             }
@@ -216,12 +225,20 @@ impl UdpSocket {
         let limit = target.common.receive_buffer.load(Ordering::Relaxed) as usize;
         let pending = target.receive.count();
         let used = target.receive.bytes().saturating_add(pending.saturating_mul(768));
+        let partial = if self.is_lite() { self.options.partial_coverage(len) } else { None };
         // A full queue loses what comes, as ever with UDP.
         if used.saturating_add(true_size(len)) <= limit.max(true_size(len))
             && !target.read_closed.load(Ordering::SeqCst)
+            && partial.is_none_or(|covered| target.options.takes_coverage(covered))
         {
             let sent_ns = self.common.kernel.clocks.realtime_ns();
-            let extra = Source { from, to: to.ip, sent_ns };
+            let (hops, class) = self.options.hops_and_class(to.ip.is_ipv4());
+            let header = Header {
+                to: to.ip,
+                hops: asked.hops.unwrap_or(hops),
+                class: asked.class.unwrap_or(class),
+            };
+            let extra = Source { from, header, sent_ns };
             target.receive.push(Packet { block, extra, charge: None });
             target.common.queue.wake(EventMask::READABLE);
         }
@@ -276,7 +293,7 @@ impl UdpSocket {
         } else if switches.timestamp.load(Ordering::Relaxed) {
             add(libc::SOL_SOCKET, libc::SO_TIMESTAMP, [sec, nsec / 1000].as_bytes());
         }
-        self.options.describe_packet(source.to, &mut add);
+        describe(&self.options, self.common.family, &source.header, &mut add);
     }
 }
 
@@ -312,7 +329,7 @@ impl SocketOps for UdpSocket {
             if let Some(binding) = binding {
                 state.local.port = 0;
                 drop(state);
-                self.network().udp.unbind(&binding);
+                self.ports().unbind(&binding);
             }
             return Ok(());
         }
@@ -402,7 +419,7 @@ impl SocketOps for UdpSocket {
         self.released.store(true, Ordering::SeqCst);
         let binding = self.state.lock().binding.take();
         if let Some(binding) = binding {
-            self.network().udp.unbind(&binding);
+            self.ports().unbind(&binding);
         }
         drop(self.receive.purge());
     }
