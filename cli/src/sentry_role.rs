@@ -89,7 +89,7 @@ fn serve(control: &Arc<OwnedFd>) -> Result<FromSentry> {
         }
     };
     listen(control.clone(), running.clone())?;
-    Ok(running.wait())
+    Ok(running.wait(|message| control::send(&**control, &message)))
 }
 
 /// A thread that passes on what the launcher says, and ends the process when the launcher is gone.

@@ -50,7 +50,8 @@ impl Terminal {
         termios::tcgetwinsize(self.fd()).map_or((24, 80), |size| (size.ws_row, size.ws_col))
     }
 
-    fn is_foreground(&self) -> bool {
+    /// Does this process's group have the terminal?
+    pub(crate) fn is_foreground(&self) -> bool {
         termios::tcgetpgrp(self.fd()).is_ok_and(|group| group == rustix::process::getpgrp())
     }
 

@@ -158,23 +158,34 @@ impl Running {
     /// What the launcher says while the command runs.
     pub fn hear(&self, message: &ToSentry) {
         match message {
-            ToSentry::Signal(number) => {
-                if let Some(signal) = Signal::new(*number) {
-                    self.kernel.signal_init(signal);
-                }
-            }
+            ToSentry::Signal { number, from_terminal } => match Signal::new(*number) {
+                Some(signal) if *from_terminal => self.kernel.signal_foreground(signal),
+                Some(signal) => self.kernel.signal_init(signal),
+                None => {}
+            },
             ToSentry::Resize { rows, columns } => {
                 if let Some(console) = &self.console {
                     console.resize(*rows, *columns);
                 }
             }
-            ToSentry::Continue => self.kernel.signal_foreground(Signal::CONT),
+            ToSentry::Continue { foreground } => {
+                if let Some(console) = self.console.as_ref().filter(|_| *foreground) {
+                    console.set_typing(true);
+                }
+                self.kernel.signal_foreground(Signal::CONT);
+            }
         }
     }
 
-    /// Waits for the command's end.
-    pub fn wait(&self) -> FromSentry {
-        let status = self.kernel.wait_for_init();
+    /// Waits for the command's end. `tell` is called for what happens before.
+    pub fn wait(&self, tell: impl Fn(FromSentry)) -> FromSentry {
+        let status = self.kernel.wait_for_init(|| {
+            if let Some(console) = &self.console {
+                console.set_typing(false);
+                console.drain();
+            }
+            tell(FromSentry::Stopped);
+        });
         if let Some(console) = &self.console {
             console.drain();
         }

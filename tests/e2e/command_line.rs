@@ -45,6 +45,19 @@ const CASES: &[Case] = &[
     case("death_by_sigkill_is_137", "$LAZARET run -- sh -c 'kill -KILL $$'", 137, ""),
     case("death_by_sigsegv_is_139", "$LAZARET run -- sh -c 'kill -SEGV $$'", 139, ""),
     case("time_limit_is_124", "$LAZARET run --time-limit 0.3 -- sleep 60", 124, "time"),
+    case(
+        "ctrl_z_stops_and_fg_goes_on",
+        concat!("python3 ", env!("CARGO_MANIFEST_DIR"), "/e2e/suspend.py"),
+        0,
+        "",
+    ),
+    case(
+        "sigtstp_stops_the_launcher_with_its_command",
+        "$LAZARET run -- sh -c 'sleep 0.5; exit 7' & sleep 0.2; kill -TSTP $!; sleep 1; \
+         grep -q 'State:.T' /proc/$!/status && kill -CONT $! && wait $!",
+        7,
+        "",
+    ),
     // Memory that is asked for at once, and memory that is touched.
     case(
         "more_memory_than_there_is_is_refused",

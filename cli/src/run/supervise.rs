@@ -45,6 +45,7 @@ pub(crate) fn catch_signals() -> nix::Result<SignalFd> {
         Signal::SIGUSR2,
         Signal::SIGALRM,
         Signal::SIGWINCH,
+        Signal::SIGTSTP,
         Signal::SIGCONT,
     ] {
         set.add(signal);
@@ -79,7 +80,7 @@ pub(crate) fn until_exit(
         let [from_sentry, signal, gone, no_files] = fds.map(|fd| !fd.revents().is_empty());
         if from_sentry {
             match control::receive(&sandbox.control, RecvFlags::DONTWAIT) {
-                Some(FromSentry::Stopped) => suspend(sandbox, terminal),
+                Some(FromSentry::Stopped) => suspend(sandbox, signals, terminal),
                 Some(message) => break Outcome::Sentry(message),
                 None => break Outcome::Lost,
             }
@@ -109,27 +110,51 @@ fn pass_signals(sandbox: &Sandbox, signals: &SignalFd, terminal: Option<&Termina
     while let Ok(Some(info)) = signals.read_signal() {
         let number = info.ssi_signo as i32;
         match terminal {
-            Some(terminal) if number == Signal::SIGWINCH as i32 => {
-                let (rows, columns) = terminal.size();
-                control::send(&sandbox.control, &ToSentry::Resize { rows, columns });
+            Some(terminal) if number == Signal::SIGWINCH as i32 => resize(sandbox, terminal),
+            _ if number == Signal::SIGCONT as i32 => resume(sandbox, terminal),
+            _ => {
+                // A terminal's signals are for a whole group, kill(2)'s for one process.
+                let from_terminal = info.ssi_code == libc::SI_KERNEL;
+                control::send(&sandbox.control, &ToSentry::Signal { number, from_terminal });
             }
-            _ => control::send(&sandbox.control, &ToSentry::Signal(number)),
         }
     }
 }
 
-/// The command stopped and its terminal is ours: stop too, so that the user's shell takes over.
-fn suspend(sandbox: &Sandbox, terminal: Option<&Terminal>) {
+fn resize(sandbox: &Sandbox, terminal: &Terminal) {
+    let (rows, columns) = terminal.size();
+    control::send(&sandbox.control, &ToSentry::Resize { rows, columns });
+}
+
+/// The command stopped: stop too, so that the user's shell takes over. By SIGTSTP, which does nothing where
+/// there is no shell that could continue us.
+fn suspend(sandbox: &Sandbox, signals: &SignalFd, terminal: Option<&Terminal>) {
     if let Some(terminal) = terminal {
         terminal.restore();
     }
-    let _ = nix::sys::signal::raise(Signal::SIGSTOP);
+    let mut stop = SigSet::empty();
+    stop.add(Signal::SIGTSTP);
+    let _ = stop.thread_unblock();
+    let _ = nix::sys::signal::raise(Signal::SIGTSTP);
+    let _ = stop.thread_block();
+    // What continued us is no signal for the command besides.
+    while let Ok(Some(info)) = signals.read_signal() {
+        if info.ssi_signo as i32 != Signal::SIGCONT as i32 {
+            let number = info.ssi_signo as i32;
+            control::send(&sandbox.control, &ToSentry::Signal { number, from_terminal: false });
+        }
+    }
+    resume(sandbox, terminal);
+}
+
+/// Continued: the command goes on, with the terminal if we are in the foreground.
+fn resume(sandbox: &Sandbox, terminal: Option<&Terminal>) {
     if let Some(terminal) = terminal {
         terminal.make_raw();
-        let (rows, columns) = terminal.size();
-        control::send(&sandbox.control, &ToSentry::Resize { rows, columns });
+        resize(sandbox, terminal);
     }
-    control::send(&sandbox.control, &ToSentry::Continue);
+    let foreground = terminal.is_some_and(Terminal::is_foreground);
+    control::send(&sandbox.control, &ToSentry::Continue { foreground });
 }
 
 /// Ends what still runs, and waits until it is gone.

@@ -5,12 +5,12 @@ use serde::{Deserialize, Serialize};
 /// From the launcher.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ToSentry {
-    /// The launcher got this signal: it is for the command.
-    Signal(i32),
+    /// The launcher got this signal: it is for the command; from a terminal, for all of its foreground.
+    Signal { number: i32, from_terminal: bool },
     /// The terminal's size changed.
     Resize { rows: u16, columns: u16 },
-    /// The launcher is in the foreground again after a stop.
-    Continue,
+    /// The launcher goes on after a stop; in the foreground it has the terminal's input again.
+    Continue { foreground: bool },
 }
 
 /// From the sentry.
@@ -22,6 +22,7 @@ pub enum FromSentry {
     Signaled { signal: i32 },
     /// It could not be started, or Lazaret failed: exit with `status`, saying `message`.
     Failed { status: i32, message: String },
-    /// The command stopped, and nobody inside can continue it: give the user's shell a turn.
+    /// The command stopped, and nobody inside can continue it: give the user's shell a turn. Nothing more is
+    /// read from the terminal.
     Stopped,
 }

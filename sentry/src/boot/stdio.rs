@@ -5,12 +5,16 @@ use std::{
     fs::File,
     io::{Read, Write},
     os::fd::OwnedFd,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use linux_abi::WindowSize;
 use platform::host::Parker;
+use rustix::event::{PollFd, PollFlags, poll};
 
 use super::{BootError, Config, Terminal};
 use crate::{
@@ -30,17 +34,28 @@ pub(super) struct Streams {
 
 /// The sandbox's terminal, joined to the user's.
 #[derive(Debug)]
-pub(super) struct Console(Arc<tty::Console>);
+pub(super) struct Console {
+    tty: Arc<tty::Console>,
+    /// Of the thread that passes on what the user types, where there is one.
+    typing: Option<Arc<Typing>>,
+}
 
 impl Console {
     pub(super) fn resize(&self, rows: u16, columns: u16) {
-        self.0.resize(window(rows, columns));
+        self.tty.resize(window(rows, columns));
+    }
+
+    /// Is what the user types for the sandbox, or for the user's shell?
+    pub(super) fn set_typing(&self, on: bool) {
+        if let Some(typing) = &self.typing {
+            typing.set(on);
+        }
     }
 
     /// Waits, but not for ever, until the user has seen all that was printed.
     pub(super) fn drain(&self) {
         for _ in 0..200 {
-            if self.0.is_drained() {
+            if self.tty.is_drained() {
                 return;
             }
             std::thread::sleep(Duration::from_millis(5));
@@ -82,7 +97,7 @@ pub(super) fn open(
         fds.replace(crate::user::Fd(number as i32), file, false).map_err(failed(number))?;
     }
     let controlling =
-        console.as_ref().map(|console| console.0.tty().clone() as Arc<dyn ControllingTty>);
+        console.as_ref().map(|console| console.tty.tty().clone() as Arc<dyn ControllingTty>);
     Ok(Streams { fds, console, controlling })
 }
 
@@ -106,39 +121,57 @@ fn open_console(
     let owner = (cred.euid, cred.egid);
     let window = window(terminal.rows, terminal.columns);
     let console = tty::Console::new(&kernel.ttys, owner, window, sink)?;
-    if terminal.foreground && terminal.streams[0] {
+    let mut typing = None;
+    if terminal.streams[0] {
         let input = File::from(host[0].try_clone().map_err(Errno::from)?);
-        type_in(console.clone(), input)?;
+        typing = Some(type_in(console.clone(), input, terminal.foreground)?);
     }
     let path = format!("/dev/pts/{}", console.tty().number());
     let flags = (libc::O_RDWR | libc::O_NOCTTY) as u32;
     let file = vfs::open(cx, cx.root(), path.as_bytes(), &OpenHow::open(flags, 0)?)?;
-    Ok((Console(console), file))
+    Ok((Console { tty: console, typing }, file))
 }
 
-/// Wakes the typing thread when there is room again.
+/// What the thread waits for that passes on what the user types: room, and leave to read.
 #[derive(Debug, Default)]
-struct Room(Parker);
+struct Typing {
+    on: AtomicBool,
+    parker: Parker,
+}
 
-impl Notify for Room {
-    fn notify(&self, _events: EventMask) {
-        self.0.unpark();
+impl Typing {
+    fn set(&self, on: bool) {
+        self.on.store(on, Ordering::SeqCst);
+        self.parker.unpark();
     }
 }
 
-/// A thread that passes on what the user types.
-fn type_in(console: Arc<tty::Console>, mut input: File) -> SysResult<()> {
+impl Notify for Typing {
+    fn notify(&self, _events: EventMask) {
+        self.parker.unpark();
+    }
+}
+
+/// Starts a thread that passes on what the user types. It reads only what is there, so that it takes
+/// nothing from the user's shell while the sandbox is stopped.
+fn type_in(console: Arc<tty::Console>, mut input: File, on: bool) -> SysResult<Arc<Typing>> {
+    let typing = Arc::new(Typing { on: AtomicBool::new(on), ..Typing::default() });
+    let theirs = typing.clone();
     let work = move || {
-        let room = Arc::new(Room::default());
-        let _registration = console.on_room(room.clone());
+        let _registration = console.on_room(theirs.clone());
         let mut buffer = [0; 4096];
-        while let Ok(n @ 1..) = input.read(&mut buffer) {
+        while wait_readable(&input) {
+            if !theirs.on.load(Ordering::SeqCst) {
+                theirs.parker.park(None);
+                continue;
+            }
+            let Ok(n @ 1..) = input.read(&mut buffer) else { break };
             let mut rest = buffer.get(..n).unwrap_or_default();
             while !rest.is_empty() {
                 let taken = console.input(rest);
                 rest = rest.get(taken..).unwrap_or_default();
                 if taken == 0 {
-                    room.0.park(None);
+                    theirs.parker.park(None);
                 }
             }
         }
@@ -148,6 +181,17 @@ fn type_in(console: Arc<tty::Console>, mut input: File) -> SysResult<()> {
         .name("console input".to_owned())
         .stack_size(128 << 10)
         .spawn(work)
-        .map(drop)
-        .map_err(|_| Errno::EAGAIN.into())
+        .map_err(|_| Errno::EAGAIN)?;
+    Ok(typing)
+}
+
+/// Waits until a read would not wait; false when there is nothing to wait for.
+fn wait_readable(input: &File) -> bool {
+    let mut fds = [PollFd::new(input, PollFlags::IN)];
+    loop {
+        match poll(&mut fds, None) {
+            Err(rustix::io::Errno::INTR) => {}
+            result => return result.is_ok(),
+        }
+    }
 }

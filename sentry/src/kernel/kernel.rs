@@ -17,7 +17,7 @@ use super::{
     mqueue::Mqueues,
     sysv::{msg::MessageQueues, sem::Semaphores},
     task::HostThreads,
-    task_set::TaskSet,
+    task_set::{INIT, TaskSet},
     tty::TtyTable,
     uts::Uts,
 };
@@ -112,15 +112,22 @@ impl Kernel {
         let _ = self.tracer.set(tracer);
     }
 
-    /// Waits until the first process has ended and its sandbox is empty, and returns how.
-    pub fn wait_for_init(&self) -> ExitStatus {
+    /// Waits until the first process has ended and its sandbox is empty, and returns how. `on_stop` is
+    /// called each time it stops before that.
+    pub fn wait_for_init(&self, on_stop: impl Fn()) -> ExitStatus {
         /// How long killed processes may take before the sandbox ends without them.
         const PATIENCE: Duration = Duration::from_secs(5);
-        let mut state = self.init.status.lock();
+        let mut state = self.init.state.lock();
         let status = loop {
-            match *state {
-                Some(status) => break status,
-                None => self.init.changed.wait(&mut state),
+            if let Some(status) = state.ended {
+                break status;
+            }
+            if std::mem::take(&mut state.stopped) {
+                drop(state);
+                on_stop();
+                state = self.init.state.lock();
+            } else {
+                self.init.changed.wait(&mut state);
             }
         };
         let deadline = Instant::now() + PATIENCE;
@@ -134,22 +141,19 @@ impl Kernel {
 
     /// Sends a signal to the first process, as its terminal or supervisor would.
     pub fn signal_init(&self, signal: Signal) {
-        if let Some(init) = self.tasks.process(1) {
+        if let Some(init) = self.tasks.process(INIT) {
             let _ = init.send_signal(SigInfo::from_user(signal, 0, 0, 0));
         }
     }
 
-    /// Sends a signal to the foreground group of init's terminal, or to init where it has none.
+    /// Sends a signal to the foreground group of init's terminal, or where it has none to init's group.
     pub fn signal_foreground(&self, signal: Signal) {
-        let foreground = self
-            .tasks
-            .process(1)
-            .and_then(|init| init.session())
-            .and_then(|session| session.tty())
-            .map_or(0, |tty| tty.foreground());
-        let members = self.tasks.process_group(foreground);
+        let Some(init) = self.tasks.process(INIT) else { return };
+        let tty = init.session().and_then(|session| session.tty());
+        let mut members =
+            tty.map_or_else(Vec::new, |tty| self.tasks.process_group(tty.foreground()));
         if members.is_empty() {
-            return self.signal_init(signal);
+            members = self.tasks.process_group(init.process_group_id());
         }
         for process in members {
             let _ = process.send_signal(SigInfo::kernel(signal));
@@ -164,14 +168,19 @@ impl Kernel {
     }
 
     pub(super) fn note_init_ended(&self, status: ExitStatus) {
-        *self.init.status.lock() = Some(status);
+        self.init.state.lock().ended = Some(status);
+        self.init.changed.notify_all();
+    }
+
+    pub(super) fn note_init_stopped(&self) {
+        self.init.state.lock().stopped = true;
         self.init.changed.notify_all();
     }
 
     pub(super) fn note_task_gone(&self) {
         self.tasks.note_thread_ended();
         // Under the lock, so that a waiter cannot miss it between its look and its sleep.
-        let ending = self.init.status.lock().is_some();
+        let ending = self.init.state.lock().ended.is_some();
         if ending {
             self.init.changed.notify_all();
         }
@@ -192,11 +201,18 @@ impl Kernel {
     }
 }
 
-/// How the first process ended.
+/// What became of the first process.
 #[derive(Debug, Default)]
 struct Init {
-    status: Mutex<lock_order::Leaf, Option<ExitStatus>>,
+    state: Mutex<lock_order::Leaf, InitState>,
     changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct InitState {
+    ended: Option<ExitStatus>,
+    /// It stopped, and no one was told yet.
+    stopped: bool,
 }
 
 /// Hears of each system call of the tasks it traces.

@@ -14,6 +14,9 @@ use ranked_sync::{Mutex, MutexGuard};
 use super::{ExitStatus, Session, Task, ThreadGroup, session::ProcessGroup};
 use crate::lock_order;
 
+/// The number of the first process of a sandbox.
+pub(super) const INIT: i32 = 1;
+
 /// Pids are below this (`PID_MAX_LIMIT` on 64-bit).
 const PID_MAX: i32 = 4 << 20;
 /// After a wrap, low pids are left to daemons (`RESERVED_PIDS`).
@@ -338,6 +341,10 @@ impl Members {
             let Some(process) = self.processes.get(pid) else { return false };
             if Some(*pid) == without || process.zombie.is_some() {
                 return false;
+            }
+            // Its parent is the launcher, which stops with it and is continued by the user's shell.
+            if *pid == INIT {
+                return true;
             }
             let Some(parent) = self.processes.get(&process.group.ppid()) else { return false };
             parent.group.process_group_id() != pgid && parent.group.session_id() == group.session

@@ -9,6 +9,7 @@ use super::{RunState, Task};
 use crate::{
     kernel::{
         CurrentTask, ThreadGroup,
+        task_set::INIT,
         thread_group::{GroupState, StateReport},
     },
     wait::EventMask,
@@ -100,6 +101,9 @@ impl GroupState {
 impl ThreadGroup {
     /// SIGCHLD to the parent, unless it said SA_NOCLDSTOP; and whoever waits there looks again.
     fn tell_parent_of_stop(&self, code: i32) {
+        if self.pid() == INIT && code == si_code::CLD_STOPPED {
+            self.kernel().note_init_stopped();
+        }
         let Some(parent) = self.kernel().tasks.process(self.ppid()) else { return };
         let action = parent.handlers().get(Signal::CHLD);
         if action.handler != linux_abi::signal::SigAction::IGN && action.flags & sa::NOCLDSTOP == 0
