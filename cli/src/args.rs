@@ -39,6 +39,14 @@ pub(crate) struct RunArgs {
     #[arg(long, value_enum, default_value_t = PlatformArg::Auto)]
     pub(crate) platform: PlatformArg,
 
+    /// Insist on this jail round the application kernel, or fail; by default the best that the host offers.
+    #[arg(long, value_enum, default_value_t = JailArg::Auto)]
+    pub(crate) jail: JailArg,
+
+    /// Run even where the host has neither namespaces nor Landlock: a system-call filter is the only wall then.
+    #[arg(long)]
+    pub(crate) allow_weak_jail: bool,
+
     /// Use DIR as the root, instead of the host's `/`.
     #[arg(long, value_name = "DIR")]
     pub(crate) rootfs: Option<PathBuf>,
@@ -141,6 +149,32 @@ impl PlatformArg {
             Self::Systrap => "systrap",
             Self::Ptrace => "ptrace",
         }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum JailArg {
+    /// The strongest that can be had.
+    Auto,
+    /// Own namespaces, an empty root, no network.
+    Namespaces,
+    /// Landlock: no files, no network; for hosts that give no namespaces.
+    Landlock,
+}
+
+impl JailArg {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Namespaces => "namespaces",
+            Self::Landlock => "landlock",
+        }
+    }
+
+    /// The one of that name; what is no name stands for the default.
+    pub(crate) fn from_name(name: Option<&str>) -> Self {
+        let all = [Self::Namespaces, Self::Landlock];
+        all.into_iter().find(|jail| Some(jail.name()) == name).unwrap_or(Self::Auto)
     }
 }
 

@@ -9,6 +9,8 @@ use std::{
 use anyhow::{Context, Result};
 use platform::HostFacts;
 
+use crate::jail::Rung;
+
 /// Fewer descriptors than this can get scarce: a guest thread takes one.
 const FILES_ENOUGH: u64 = 4096;
 
@@ -89,7 +91,11 @@ fn write(out: &mut impl Write, facts: &HostFacts) -> io::Result<()> {
     )?;
     match facts.landlock_abi {
         Some(abi) => line(out, true, "Landlock", format_args!("version {abi}"))?,
-        None => line(out, false, "Landlock", "off: one wall fewer round the gofer")?,
+        None => line(out, false, "Landlock", "off: one wall fewer round sentry and gofer")?,
+    }
+    match Rung::best(facts.user_namespaces, facts.landlock_abi.is_some()) {
+        Some(rung) => line(out, true, "jail", format_args!("{rung} and system-call filters"))?,
+        None => line(out, false, "jail", "system-call filters alone: only with --allow-weak-jail")?,
     }
     either(
         out,

@@ -1,25 +1,116 @@
 //! The walls round the sentry process, from what the host offers.
 
+use std::fmt;
+
+use anyhow::{Result, bail};
+use landlock::{
+    ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, Ruleset, RulesetAttr, RulesetStatus,
+    Scope,
+};
 use nix::{
     mount::{MntFlags, MsFlags, mount, umount2},
     unistd::{chdir, pivot_root},
 };
 
-/// How strong the jail is.
+use crate::args::JailArg;
+
+/// How strong the jail is, beside the system-call filter that each has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rung {
     /// Own namespaces: an empty, read-only root; no network, no other process in sight.
     Namespaces,
-    /// No namespaces: Landlock and seccomp only.
-    NoNamespaces,
+    /// No namespaces: Landlock, which refuses files, network and signals to others.
+    Landlock,
+    /// Neither.
+    Weak,
+}
+
+impl Rung {
+    /// The best that a host with these has; `None` when only a weak one is left.
+    pub(crate) fn best(user_namespaces: bool, landlock: bool) -> Option<Self> {
+        match (user_namespaces, landlock) {
+            (true, _) => Some(Self::Namespaces),
+            (false, true) => Some(Self::Landlock),
+            (false, false) => None,
+        }
+    }
+}
+
+impl fmt::Display for Rung {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Namespaces => "namespaces",
+            Self::Landlock => "Landlock",
+            Self::Weak => "weak",
+        })
+    }
+}
+
+/// What the user said about the jail.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Wanted {
+    pub(crate) jail: JailArg,
+    pub(crate) allow_weak: bool,
+}
+
+impl Wanted {
+    /// As arguments for the sentry.
+    pub(crate) fn to_args(self) -> [&'static str; 2] {
+        [self.jail.name(), if self.allow_weak { "weak" } else { "strong" }]
+    }
+
+    pub(crate) fn from_args(args: [Option<&str>; 2]) -> Self {
+        Self { jail: JailArg::from_name(args[0]), allow_weak: args[1] == Some("weak") }
+    }
 }
 
 /// Closes the host's file system behind this process and gives up what privileges it has.
-pub(crate) fn enter() -> Rung {
-    let rung = if empty_root().is_ok() { Rung::Namespaces } else { Rung::NoNamespaces };
-    let _ = rustix::thread::set_no_new_privs(true);
+///
+/// # Errors
+/// When the jail would be weaker than what is wanted.
+pub(crate) fn enter(wanted: Wanted) -> Result<Rung> {
+    let has_namespaces = wanted.jail != JailArg::Landlock && empty_root().is_ok();
+    if wanted.jail == JailArg::Namespaces && !has_namespaces {
+        bail!("--jail namespaces: this host gives none to this user (see lazaret doctor)");
+    }
+    rustix::thread::set_no_new_privs(true)?;
     drop_capabilities();
-    rung
+    let has_landlock = use_landlock();
+    match Rung::best(has_namespaces, has_landlock) {
+        Some(rung) => Ok(rung),
+        None if wanted.allow_weak && wanted.jail == JailArg::Auto => Ok(Rung::Weak),
+        None => bail!(
+            "this host has neither namespaces for this user nor Landlock to confine the application kernel with; \
+             --allow-weak-jail runs it with a system-call filter alone"
+        ),
+    }
+}
+
+/// The system-call filter, for all threads. `platform`: the one that is in use.
+pub(crate) fn seal(platform: &str) -> Result<(), String> {
+    let says = |error: seccompiler::Error| error.to_string();
+    // First what takes away: after the other no filter can be added.
+    if platform == "systrap" {
+        policies::SENTRY_SYSTRAP.install().map_err(says)?;
+    }
+    policies::SENTRY.install().map_err(says)
+}
+
+/// No file is opened, nothing is bound or connected, no process outside is sent a signal, as far as this kernel's
+/// Landlock goes. False when there is none.
+fn use_landlock() -> bool {
+    const KNOWN: ABI = ABI::V6;
+    let restrict = || {
+        let rules = Ruleset::default()
+            .set_compatibility(CompatLevel::BestEffort)
+            .handle_access(AccessFs::from_all(KNOWN))?
+            .handle_access(AccessNet::from_all(KNOWN))?
+            .scope(Scope::from_all(KNOWN))?
+            .create()?;
+        rules.restrict_self()
+    };
+    let status: Result<_, landlock::RulesetError> = restrict();
+    status.is_ok_and(|status| status.ruleset != RulesetStatus::NotEnforced)
 }
 
 /// An empty, read-only file system becomes the root. Fails where the process has no mount namespace of

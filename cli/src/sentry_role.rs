@@ -56,6 +56,7 @@ pub(crate) fn inherited(fd: i32) -> Result<OwnedFd> {
 }
 
 fn serve(control: &Arc<OwnedFd>) -> Result<FromSentry> {
+    let _ = rustix::thread::set_name(c"lazaret-boot");
     let config: Config = read_config(CONFIG)?;
     log_to(inherited(LOG)?, &config.log_level);
     let gofer = inherited(GOFER)?;
@@ -73,14 +74,18 @@ fn serve(control: &Arc<OwnedFd>) -> Result<FromSentry> {
     // Capabilities are a thread's own: the walls go up before there is a second thread. What the
     // platform has to read of /proc it finds remembered.
     platform::host::remember_own_maps();
-    let rung = jail::enter();
-    tracing::debug!(jail = ?rung, "set up");
+    let mut args = std::env::args().skip(2);
+    let wanted = [args.next(), args.next()];
+    let rung = jail::enter(jail::Wanted::from_args([wanted[0].as_deref(), wanted[1].as_deref()]))?;
+    tracing::debug!(jail = %rung, "set up");
     let platform = platform::start(kind, memory.clone()).context("cannot use this platform")?;
+    let _ = rustix::thread::set_name(c"lazaret-sentry");
     let strace = config.strace.as_ref().map(|to| match to {
         boot::Strace::File => line_sink(strace),
         boot::Strace::Stderr => stdio[2].try_clone().map_or_else(|_| line_sink(strace), line_sink),
     });
-    let sandbox = boot::Sandbox { config, platform, memory, gofer, strace, stdio };
+    let sandbox =
+        boot::Sandbox { config, platform, memory, gofer, strace, stdio, seal: jail::seal };
     let running = match sandbox.start() {
         Ok(running) => Arc::new(running),
         Err(error) => {

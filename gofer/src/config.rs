@@ -60,6 +60,4 @@ pub enum GoferError {
     Ids,
     #[error("cannot {what}: {error}")]
     Jail { what: &'static str, error: std::io::Error },
-    #[error("the system-call filter cannot be used: {0}")]
-    Filter(String),
 }

@@ -22,7 +22,6 @@ use crate::{GoferError, ServerConfig, server::Server};
 mod capabilities;
 mod landlock;
 mod mounts;
-mod seccomp;
 
 /// Whether a part of the jail is wanted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -108,9 +107,8 @@ pub(crate) fn seal(
         .map_err(|error| GoferError::Jail { what: "drop capabilities", error: error.into() })?;
     report.landlock =
         attempt(options.landlock, "use Landlock", || landlock::restrict(server.trees()))?;
-    // Compiled before it is wanted, as an error in the policy is ours and not the host's.
-    let filter = seccomp::compile()?;
-    report.seccomp = attempt(options.seccomp, "filter system calls", || seccomp::install(&filter))?;
+    report.seccomp =
+        attempt(options.seccomp, "filter system calls", || Ok(policies::GOFER.install()?))?;
     Ok(())
 }
 

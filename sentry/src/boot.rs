@@ -35,6 +35,8 @@ pub struct Sandbox {
     pub strace: Option<LineSink>,
     /// The standard streams.
     pub stdio: [OwnedFd; 3],
+    /// Puts up the last wall, when the platform of this name is ready and before guest code runs.
+    pub seal: fn(&str) -> Result<(), String>,
 }
 
 /// A sandbox whose first process runs.
@@ -49,6 +51,8 @@ pub struct Running {
 pub enum BootError {
     #[error("the file server {0}")]
     Gofer(String),
+    #[error("cannot confine the application kernel: {0}")]
+    Seal(String),
     #[error("cannot use this platform: {0}")]
     Platform(#[from] PlatformError),
     #[error("cannot mount {at}: {errno}")]
@@ -119,6 +123,8 @@ impl Sandbox {
             tty: streams.controlling,
         };
         kernel.platform().wait_ready()?;
+        // All that is left to do, the sentry does within its filter; guest code runs only after it.
+        (self.seal)(kernel.platform().name()).map_err(BootError::Seal)?;
         let path = init.path.clone();
         kernel.spawn_init(init).map_err(|error| match error.errno() {
             Errno::ENOENT if init::is_there(&cx, &path) => BootError::Interpreter { name: command },

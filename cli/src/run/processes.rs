@@ -11,7 +11,12 @@ use platform::host::spawn::{Namespaces, Spawn};
 use rustix::fs::{MemfdFlags, SealFlags};
 
 use super::config::Plan;
-use crate::{args::RunArgs, control, gofer_role, sentry_role};
+use crate::{
+    args::{JailArg, RunArgs},
+    control, gofer_role,
+    jail::Wanted,
+    sentry_role,
+};
 
 /// The running processes, as the launcher holds them.
 #[derive(Debug)]
@@ -57,9 +62,14 @@ pub(crate) fn start(plan: &Plan, args: &RunArgs) -> Result<Sandbox> {
     let gofer = gofer.start().context("cannot start the file server")?;
 
     let sentry_config = config_file(&plan.sentry)?;
+    let wanted = Wanted { jail: args.jail, allow_weak: args.allow_weak_jail };
+    let mut sentry_args = vec![c"lazaret".into(), CString::new(sentry_role::NAME)?];
+    for arg in wanted.to_args() {
+        sentry_args.push(CString::new(arg)?);
+    }
     let mut sentry = Spawn {
         exe: exe.as_fd(),
-        args: vec![c"lazaret".into(), CString::new(sentry_role::NAME)?],
+        args: sentry_args,
         fds: vec![
             stdin,
             stdout,
@@ -70,10 +80,14 @@ pub(crate) fn start(plan: &Plan, args: &RunArgs) -> Result<Sandbox> {
             log_fd,
             strace.as_ref().map_or(null.as_fd(), AsFd::as_fd),
         ],
-        namespaces: Namespaces::all(),
+        namespaces: match wanted.jail {
+            JailArg::Landlock => Namespaces::empty(),
+            JailArg::Auto | JailArg::Namespaces => Namespaces::all(),
+        },
         ids: (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()),
     };
-    // Without namespaces the jail rests on Landlock and seccomp; `doctor` says what that means.
+    // Without namespaces the jail rests on Landlock and seccomp; `doctor` says what that means. The sentry itself
+    // refuses when more was asked for.
     let sentry = sentry.start().or_else(|_| {
         sentry.namespaces = Namespaces::empty();
         sentry.start()

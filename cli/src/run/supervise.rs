@@ -27,8 +27,10 @@ const EXIT_TIME_LIMIT: u8 = 124;
 pub(crate) enum Outcome {
     Sentry(FromSentry),
     TimeLimit,
-    /// The sentry went without a word.
-    Lost,
+    /// The sentry went without a word, killed by this signal if by one.
+    Lost {
+        signal: Option<i32>,
+    },
     /// The file server went while the command ran.
     GoferLost,
 }
@@ -62,7 +64,7 @@ pub(crate) fn until_exit(
     limit: Option<Duration>,
 ) -> Outcome {
     let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
-    let outcome = loop {
+    let mut outcome = loop {
         let mut fds = [
             PollFd::new(&sandbox.control, PollFlags::IN),
             PollFd::new(signals, PollFlags::IN),
@@ -82,10 +84,10 @@ pub(crate) fn until_exit(
             match control::receive(&sandbox.control, RecvFlags::DONTWAIT) {
                 Some(FromSentry::Stopped) => suspend(sandbox, signals, terminal),
                 Some(message) => break Outcome::Sentry(message),
-                None => break Outcome::Lost,
+                None => break Outcome::Lost { signal: None },
             }
         } else if gone {
-            break Outcome::Lost;
+            break Outcome::Lost { signal: None };
         } else if no_files {
             break last_words(sandbox).map_or(Outcome::GoferLost, Outcome::Sentry);
         }
@@ -93,7 +95,10 @@ pub(crate) fn until_exit(
             pass_signals(sandbox, signals, terminal);
         }
     };
-    end(sandbox);
+    let killed_by = end(sandbox);
+    if let Outcome::Lost { signal } = &mut outcome {
+        *signal = killed_by;
+    }
     outcome
 }
 
@@ -157,17 +162,19 @@ fn resume(sandbox: &Sandbox, terminal: Option<&Terminal>) {
     control::send(&sandbox.control, &ToSentry::Continue { foreground });
 }
 
-/// Ends what still runs, and waits until it is gone.
-fn end(sandbox: &Sandbox) {
+/// Ends what still runs, and waits until it is gone. The signal that killed the sentry, if it was gone already.
+fn end(sandbox: &Sandbox) -> Option<i32> {
     for process in [&sandbox.sentry, &sandbox.gofer] {
         let _ = rustix::process::pidfd_send_signal(process.as_fd(), rustix::process::Signal::KILL);
     }
-    for process in [&sandbox.sentry, &sandbox.gofer] {
+    let [sentry, _] = [&sandbox.sentry, &sandbox.gofer].map(|process| {
         let wait = rustix::process::WaitId::PidFd(process.as_fd());
-        let _ = rustix::io::retry_on_intr(|| {
+        let status = rustix::io::retry_on_intr(|| {
             rustix::process::waitid(wait.clone(), rustix::process::WaitIdOptions::EXITED)
         });
-    }
+        status.ok().flatten().and_then(|status| status.terminating_signal())
+    });
+    sentry
 }
 
 /// The launcher's own exit status, and what there is to say.
@@ -189,7 +196,13 @@ pub(crate) fn report(outcome: Outcome) -> ExitCode {
             eprintln!("lazaret: the command was killed: out of time (--time-limit)");
             EXIT_TIME_LIMIT.into()
         }
-        Outcome::Sentry(FromSentry::Stopped) | Outcome::Lost => {
+        Outcome::Lost { signal: Some(libc::SIGSYS) } => {
+            eprintln!(
+                "lazaret: the application kernel was killed: it made a system call that its own filter does not list"
+            );
+            EXIT_FAILED.into()
+        }
+        Outcome::Sentry(FromSentry::Stopped) | Outcome::Lost { .. } => {
             eprintln!(
                 "lazaret: the application kernel ended unexpectedly; run with --log-level debug to see why"
             );
