@@ -22,8 +22,8 @@ pub(crate) use cycles::cycles;
 pub use file::{allocate, file_size, seek_data, seek_hole, sync_file};
 pub use io::{preadv, pwritev, readv, writev};
 pub use limits::{
-    cpu_count, current_cpu, fill_random, hwcap, min_signal_stack, raise_open_files, total_memory,
-    total_swap,
+    cpu_count, current_cpu, fill_random, hwcap, max_open_files, min_signal_stack, raise_open_files,
+    total_memory, total_swap,
 };
 pub(crate) use own_maps::own_maps;
 pub use own_maps::remember_own_maps;

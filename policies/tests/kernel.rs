@@ -1,6 +1,6 @@
 //! The filters in the kernel: a process that makes a call which is not listed is killed by SIGSYS. Each try is a
 //! process of its own: this test program again, with the role and the call in its environment.
-#![expect(clippy::unwrap_used, reason = "what cannot be checked has failed")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "what cannot be checked has failed")]
 
 use std::{
     env,

@@ -46,6 +46,21 @@ const CASES: &[Case] = &[
     case("death_by_sigsegv_is_139", "$LAZARET run -- sh -c 'kill -SEGV $$'", 139, ""),
     case("time_limit_is_124", "$LAZARET run --time-limit 0.3 -- sleep 60", 124, "time"),
     case(
+        "more_open_files_than_the_host_allows_is_an_error_inside",
+        "ulimit -n 600; $LAZARET run --bind . -- /usr/bin/env python3 -c 'if 1:
+            import subprocess
+            files = []
+            try:
+                while True: files.append(open(\"file\"))
+            except OSError as error:
+                reason = error.errno
+            files.clear()
+            assert reason in (23, 24), reason
+            assert subprocess.call([\"true\"]) == 0'",
+        0,
+        "",
+    ),
+    case(
         "ctrl_z_stops_and_fg_goes_on",
         concat!("python3 ", env!("CARGO_MANIFEST_DIR"), "/e2e/suspend.py"),
         0,

@@ -239,10 +239,19 @@ fn greet(channel: &mut Channel) -> Result<HelloReply, Failure> {
     exchange(channel, &Request::Hello { version: VERSION }, |from, _| Ok(HelloReply::decode(from)?))
 }
 
+/// Takes the descriptor that must have come. `ENFILE` when this process has no room for it.
+fn take_descriptor(files: &mut Files, missing: &'static str) -> Result<OwnedFd, Failure> {
+    match files.take() {
+        Some(file) => Ok(file),
+        None if files.is_cut() => Err(Failure::Errno(Errno::ENFILE)),
+        None => Err(Failure::Malformed(Malformed(missing))),
+    }
+}
+
 /// Takes the descriptor that must have come, and checks with the host that it is the
 /// regular file which the reply describes: the sentry will map and read it.
 fn take_file(files: &mut Files, attr: &Attr) -> Result<OwnedFd, Failure> {
-    let file = files.take().ok_or(Malformed("no file came along"))?;
+    let file = take_descriptor(files, "no file came along")?;
     let stat = rustix::fs::fstat(&file).map_err(|_| Malformed("a file without attributes"))?;
     let device = (rustix::fs::major(stat.st_dev), rustix::fs::minor(stat.st_dev));
     if FileType::from_mode(stat.st_mode) != FileType::Regular

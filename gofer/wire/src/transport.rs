@@ -39,17 +39,23 @@ pub fn socket_pair() -> rustix::io::Result<(OwnedFd, OwnedFd)> {
 pub struct Files {
     max: usize,
     got: VecDeque<OwnedFd>,
+    is_cut: bool,
 }
 
 impl Files {
     /// Room for `max`, of [`MAX_OPEN`] at most.
     pub fn up_to(max: usize) -> Self {
-        Self { max: max.min(MAX_OPEN), got: VecDeque::new() }
+        Self { max: max.min(MAX_OPEN), ..Self::default() }
     }
 
     /// The first of those that came and were not taken yet.
     pub fn take(&mut self) -> Option<OwnedFd> {
         self.got.pop_front()
+    }
+
+    /// Whether this process had no room in its table for some that were sent (RLIMIT_NOFILE).
+    pub fn is_cut(&self) -> bool {
+        self.is_cut
     }
 
     /// Whether none is left.
@@ -198,6 +204,7 @@ impl Inbox {
         let too_many = files.as_ref().is_some_and(|files| got.len() > files.max);
         if let (Some(files), false) = (files, too_many) {
             files.got = got;
+            files.is_cut = received.flags.contains(ReturnFlags::CTRUNC);
         }
         let Some(len) = received.bytes.checked_sub(1) else { return Err(ReceiveError::Closed) };
         if too_many || received.flags.contains(ReturnFlags::TRUNC) {

@@ -57,15 +57,16 @@ pub fn fill_random(buffer: &mut [u8]) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Raises the soft limit on open descriptors to the hard one; returns what it is then.
-pub fn raise_open_files() -> u64 {
+/// Raises the soft limit on open descriptors to the hard one.
+pub fn raise_open_files() {
     let mut limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
-        let before = limit.current;
         limit.current = limit.maximum;
-        if setrlimit(Resource::Nofile, limit).is_err() {
-            limit.current = before;
-        }
+        let _ = setrlimit(Resource::Nofile, limit);
     }
-    limit.current.unwrap_or(u64::MAX)
+}
+
+/// Descriptors that this process may have.
+pub fn max_open_files() -> u64 {
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }

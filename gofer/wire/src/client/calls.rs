@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 
 use linux_abi::Errno;
 
-use super::{Failure, GoferClient, take_file};
+use super::{Failure, GoferClient, take_descriptor, take_file};
 use crate::{
     MAX_INLINE, MAX_OPEN, MAX_WALK, MAX_XATTR,
     attr::{Attr, FileId, Owner, SetAttr, StatFs},
@@ -64,7 +64,10 @@ impl GoferClient {
             let file = match (body.file, body.attrs.last()) {
                 (None, _) => None,
                 (Some(Some(errno)), _) => Some(Err(errno)),
-                (Some(None), Some(attr)) => Some(Ok(take_file(file, attr)?)),
+                (Some(None), Some(attr)) => match take_file(file, attr) {
+                    Err(Failure::Errno(errno)) => Some(Err(errno)),
+                    taken => Some(Ok(taken?)),
+                },
                 (Some(None), None) => return Err(Failure::Malformed(Malformed("an open nothing"))),
             };
             Ok(WalkReply {
@@ -105,7 +108,11 @@ impl GoferClient {
             let mut opened = Vec::with_capacity(asked);
             for _ in 0..asked {
                 opened.push(match from.option(Attr::decode)? {
-                    Some(attr) => Ok(Opened { file: take_file(files, &attr)?, attr }),
+                    Some(attr) => match take_file(files, &attr) {
+                        Ok(file) => Ok(Opened { file, attr }),
+                        Err(Failure::Errno(errno)) => Err(errno),
+                        Err(failure) => return Err(failure),
+                    },
                     None => Err(Errno::decode(from)?),
                 });
             }
@@ -275,7 +282,7 @@ impl GoferClient {
     /// one listens, or it is no socket; those of connect(2).
     pub fn connect_socket(&self, place: Place<'_>, kind: SocketKind) -> Result<OwnedFd, Errno> {
         self.call(&Request::Connect(place, kind), |_, file| {
-            let socket = file.take().ok_or(Malformed("no socket came along"))?;
+            let socket = take_descriptor(file, "no socket came along")?;
             let stat =
                 rustix::fs::fstat(&socket).map_err(|_| Malformed("a socket that is none"))?;
             if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::Socket {

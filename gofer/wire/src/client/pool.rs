@@ -3,8 +3,8 @@
 use linux_abi::Errno;
 use ranked_sync::{Condvar, Mutex};
 
-use super::{Channel, Failure, exchange};
-use crate::{codec::Malformed, request::Request};
+use super::{Channel, Failure, exchange, take_descriptor};
+use crate::request::Request;
 
 mod rank {
     // A leaf: after all ranks of the sentry.
@@ -95,7 +95,7 @@ impl Pool {
     /// Asks for another socket, on the first one.
     fn grow(&self, mut control: Channel, processor: Option<u32>) -> Result<Channel, Failure> {
         let made = exchange(&mut control, &Request::OpenChannel { processor }, |_, file| {
-            file.take().ok_or(Failure::Malformed(Malformed("no channel came along")))
+            take_descriptor(file, "no channel came along")
         });
         let mut state = self.state.lock();
         let result = match made {

@@ -5,12 +5,13 @@ use std::{
     collections::{HashMap, VecDeque},
     os::fd::OwnedFd,
     sync::{
-        Arc, Weak,
+        Arc, OnceLock, Weak,
         atomic::{AtomicU32, AtomicUsize, Ordering},
     },
 };
 
 use gofer_wire::{FileType, MAX_OPEN, Opened};
+use platform::host;
 use ranked_sync::Mutex;
 
 use super::{inode::GoferInode, listing::Listing};
@@ -18,6 +19,8 @@ use crate::{SysResult, lock_order};
 
 /// Files that are open and were not asked for yet, of a tree.
 const MAX_AHEAD: usize = 1024;
+/// What part of all descriptors that this process may have they are at most.
+const SHARE: u64 = 16;
 /// Files opened with the first request ahead in a directory; doubled with each further one.
 const FIRST_AHEAD: u32 = 8;
 /// Files of a directory that are opened one by one first.
@@ -25,6 +28,14 @@ const OPENS_BEFORE_AHEAD: u32 = 1;
 /// So many of the last files opened ahead were of use, out of as many that were not: then the
 /// first file of a directory brings others along.
 const TRUSTED: u32 = 16;
+
+/// As many as this process can spare.
+fn max_ahead() -> usize {
+    static MAX: OnceLock<usize> = OnceLock::new();
+    *MAX.get_or_init(|| {
+        usize::try_from(host::max_open_files() / SHARE).map_or(MAX_AHEAD, |max| max.min(MAX_AHEAD))
+    })
+}
 
 /// Files of one directory that are open already, by name.
 #[derive(Default)]
@@ -96,7 +107,7 @@ impl AheadCounts {
         loop {
             let oldest = {
                 let mut listings = self.listings.lock();
-                let is_full = self.counts.open.load(Ordering::Relaxed) > MAX_AHEAD - MAX_OPEN
+                let is_full = self.counts.open.load(Ordering::Relaxed) + MAX_OPEN > max_ahead()
                     || listings.len() >= MAX_AHEAD;
                 if is_full { listings.pop_front() } else { None }
             };
@@ -119,6 +130,9 @@ impl GoferInode {
         if let Some(mut known) = known {
             self.tree.ahead.used();
             return Ok(known.file.take().map(Arc::new));
+        }
+        if max_ahead() < MAX_OPEN {
+            return Ok(None);
         }
         let before = ahead.opens.fetch_add(1, Ordering::Relaxed);
         if before < OPENS_BEFORE_AHEAD && !self.tree.ahead.is_trusted() {
