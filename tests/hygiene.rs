@@ -14,19 +14,35 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-/// Every file under version control, with its text if it is text.
+/// Every file under version control with its text, if it is text; all files of the checkout where there is no git.
 fn sources() -> Vec<(PathBuf, String)> {
-    let output =
-        Command::new("git").arg("-C").arg(root()).args(["ls-files", "-z"]).output().unwrap();
-    assert!(output.status.success(), "git ls-files: {}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout)
-        .unwrap()
-        .split_terminator('\0')
-        .filter_map(|name| {
-            let text = fs::read_to_string(root().join(name)).ok()?;
-            Some((PathBuf::from(name), text))
-        })
-        .collect()
+    let names = match Command::new("git").arg("-C").arg(root()).args(["ls-files", "-z"]).output() {
+        Ok(output) => {
+            let error = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "git ls-files: {error}");
+            let names = String::from_utf8(output.stdout).unwrap();
+            names.split_terminator('\0').map(PathBuf::from).collect()
+        }
+        Err(_) => {
+            let mut names = Vec::new();
+            list(Path::new(""), &mut names);
+            names
+        }
+    };
+    let text = |name: PathBuf| Some((name.clone(), fs::read_to_string(root().join(name)).ok()?));
+    names.into_iter().filter_map(text).collect()
+}
+
+/// The files below `directory`, but for what a build makes.
+fn list(directory: &Path, names: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(root().join(directory)).unwrap().flatten() {
+        let path = directory.join(entry.file_name());
+        match entry.file_type().unwrap().is_dir() {
+            true if [Path::new("target"), Path::new(".git")].contains(&path.as_path()) => {}
+            true => list(&path, names),
+            false => names.push(path),
+        }
+    }
 }
 
 fn has_extension(path: &Path, wanted: &[&str]) -> bool {

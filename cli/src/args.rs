@@ -105,6 +105,24 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "SIZE", value_parser = size)]
     pub(crate) memory: Option<u64>,
 
+    /// Processes and threads inside, at most; making more fails with EAGAIN.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub(crate) pids: Option<u32>,
+
+    /// Open files of all processes together, at most; opening more fails with ENFILE.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(16..))]
+    pub(crate) files: Option<u64>,
+
+    /// Files that are kept in memory (changes of the root, and tmpfs), at most: a size as for --memory. Writing more
+    /// fails with ENOSPC.
+    #[arg(long, value_name = "SIZE", value_parser = amount)]
+    pub(crate) disk: Option<u64>,
+
+    /// Kill the command when all processes together have used so many seconds of processor time; the exit status
+    /// is then 137.
+    #[arg(long, value_name = "SECONDS")]
+    pub(crate) cpu_time: Option<f64>,
+
     /// Kill the command after so many seconds; the exit status is then 124.
     #[arg(long, value_name = "SECONDS")]
     pub(crate) time_limit: Option<f64>,
@@ -114,10 +132,15 @@ pub(crate) struct RunArgs {
     pub(crate) argv: Vec<OsString>,
 }
 
-/// `64M` and the like, in powers of 1024.
+/// As [`amount`]; enough for a program to start.
 fn size(text: &str) -> Result<u64, String> {
-    /// With less than this hardly a program starts.
     const LEAST: u64 = 4 << 20;
+    let bytes = amount(text)?;
+    if bytes < LEAST { Err("is too little: 4M at least".into()) } else { Ok(bytes) }
+}
+
+/// `64M` and the like, in powers of 1024.
+fn amount(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
     let unit = match text.get(digits.len()..).unwrap_or_default().to_ascii_uppercase().as_str() {
         "" | "B" => 0,
@@ -128,8 +151,7 @@ fn size(text: &str) -> Result<u64, String> {
         _ => return Err("takes a size, as in 512M or 2G".into()),
     };
     let number: u64 = digits.parse().map_err(|_| "takes a size, as in 512M or 2G")?;
-    let bytes = number.checked_mul(1 << unit).ok_or("is more than any machine has")?;
-    if bytes < LEAST { Err("is too little: 4M at least".into()) } else { Ok(bytes) }
+    number.checked_mul(1 << unit).ok_or_else(|| "is more than any machine has".into())
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

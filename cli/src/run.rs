@@ -19,8 +19,7 @@ pub(crate) fn run(args: RunArgs) -> Result<ExitCode> {
     let signals = supervise::catch_signals().context("cannot catch signals")?;
     let sandbox = processes::start(&plan, &args)?;
     drop(plan);
-    let limit = args.time_limit.map(std::time::Duration::try_from_secs_f64).transpose();
-    let limit = limit.context("--time-limit takes a number of seconds")?;
+    let limit = config::seconds(args.time_limit, "--time-limit")?;
     if let Some(terminal) = &terminal {
         terminal.make_raw();
     }

@@ -91,7 +91,7 @@ impl Sandbox {
             .map_err(|errno| BootError::Gofer(format!("does not answer: {errno}")))?;
         let client = Arc::new(client);
         let config = self.config;
-        let kernel = Kernel::new(self.platform, self.memory);
+        let kernel = Kernel::new(self.platform, self.memory, config.limits);
         kernel.uts.set_host_name(config.hostname.as_bytes());
         if let Some(sink) = self.strace {
             kernel.set_tracer(Arc::new(strace::Strace::new(sink)));

@@ -60,6 +60,57 @@ const CASES: &[Case] = &[
         0,
         "",
     ),
+    // Limits on the sandbox as a whole.
+    case(
+        "more_processes_than_allowed_is_eagain",
+        "$LAZARET run --pids 8 -- /usr/bin/env python3 -c 'if 1:
+            import os, time
+            children = 0
+            try:
+                while children < 20:
+                    if os.fork() == 0: time.sleep(60)
+                    children += 1
+            except BlockingIOError:
+                pass
+            assert children == 7, children
+            assert open(\"/proc/sys/kernel/threads-max\").read() == \"8\\n\"'",
+        0,
+        "",
+    ),
+    case(
+        "more_open_files_than_allowed_is_enfile",
+        "$LAZARET run --files 400 -- /usr/bin/env python3 -c 'if 1:
+            files = []
+            try:
+                while len(files) < 500: files.append(open(\"/etc/passwd\"))
+            except OSError as error:
+                assert error.errno == 23, error
+            assert 100 < len(files) < 400, len(files)
+            files.clear()
+            assert open(\"/proc/sys/fs/file-nr\").read().split()[2] == \"400\"'",
+        0,
+        "",
+    ),
+    case(
+        "more_files_in_memory_than_allowed_is_enospc",
+        "$LAZARET run --disk 8M --tmpfs /data -- sh -c '
+            head -c 5M /dev/zero > /var/a && head -c 2M /dev/zero > /data/a || exit 1
+            head -c 2M /dev/zero > /data/b && exit 2
+            rm /var/a /data/b && head -c 5M /dev/zero > /data/b' 2> said; code=$?
+         grep -q 'No space left' said && exit $code",
+        0,
+        "",
+    ),
+    case(
+        "more_processor_time_than_allowed_is_137",
+        "$LAZARET run --cpu-time 0.3 -- sh -c 'while :; do :; done & while :; do :; done'",
+        137,
+        "processor time",
+    ),
+    case("sleeping_takes_no_processor_time", "$LAZARET run --cpu-time 0.5 -- sleep 0.8", 0, ""),
+    case("no_such_limit", "$LAZARET run --pids 0 -- true", 125, "--pids"),
+    // Jails.
+    case("landlock_alone_is_a_jail", "$LAZARET run --jail landlock -- true", 0, ""),
     case(
         "ctrl_z_stops_and_fg_goes_on",
         concat!("python3 ", env!("CARGO_MANIFEST_DIR"), "/e2e/suspend.py"),

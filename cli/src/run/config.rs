@@ -6,11 +6,15 @@ use std::{
     fs,
     os::unix::ffi::{OsStrExt, OsStringExt},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, anyhow, bail};
 use rustix::{fs::Mode, process};
-use sentry::boot::{Config, MountSpec, OverlayMode, RootSpec, Strace};
+use sentry::{
+    boot::{Config, MountSpec, OverlayMode, RootSpec, Strace},
+    kernel::SandboxLimits,
+};
 
 use crate::{
     args::{OverlayArg, RunArgs},
@@ -30,6 +34,12 @@ pub(crate) struct Plan {
 pub(crate) struct Tree {
     pub(crate) path: PathBuf,
     pub(crate) read_only: bool,
+}
+
+/// A number of seconds that was given for `option`.
+pub(crate) fn seconds(given: Option<f64>, option: &str) -> Result<Option<Duration>> {
+    let taken = given.map(Duration::try_from_secs_f64).transpose();
+    taken.with_context(|| format!("{option} takes a number of seconds"))
 }
 
 /// Checks the options and makes the plan.
@@ -89,6 +99,12 @@ pub(crate) fn plan(args: &RunArgs, terminal: Option<&Terminal>) -> Result<Plan> 
         }),
         log_level: args.log_level.name().to_owned(),
         memory_limit: args.memory.or_else(default_memory),
+        limits: SandboxLimits {
+            pids: args.pids,
+            files: args.files,
+            disk: args.disk,
+            cpu_time: seconds(args.cpu_time, "--cpu-time")?,
+        },
         rlimits: rlimits(),
     };
     Ok(Plan { sentry, trees })

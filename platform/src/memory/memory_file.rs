@@ -33,6 +33,10 @@ use crate::{PAGE_SIZE, host, lock_order::MemoryFileSpace};
 const WINDOW_MAX: u64 = 8 << 40;
 const WINDOW_MIN: u64 = 1 << 30;
 
+/// So many bytes that nobody uses any more are kept until they are given back together: each time costs several
+/// microseconds, and a process leaves a dozen ranges.
+const DEAD_MAX: u64 = 1 << 20;
+
 /// Pages of the memory file: byte offsets `start..end`, whole pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct FileRange {
@@ -66,7 +70,22 @@ pub struct MemoryFile {
     /// How much may be allocated before the limit has to be looked at again: what was free under it when it
     /// last was, less what was allocated since. Spares a host call for each allocation.
     headroom: AtomicU64,
-    space: Mutex<MemoryFileSpace, Space>,
+    space: Mutex<MemoryFileSpace, Pages>,
+}
+
+#[derive(Debug)]
+struct Pages {
+    space: Space,
+    /// Pages that nobody counts, with their old bytes still in them: not free yet.
+    dead: Vec<FileRange>,
+    dead_bytes: u64,
+}
+
+impl Pages {
+    fn take_dead(&mut self) -> Vec<FileRange> {
+        self.dead_bytes = 0;
+        std::mem::take(&mut self.dead)
+    }
 }
 
 /// The file, mapped.
@@ -126,7 +145,8 @@ impl MemoryFile {
         let file =
             rustix::fs::memfd_create("guest-memory", MemfdFlags::CLOEXEC).map_err(host::errno)?;
         let window = Window::map(file.as_fd())?;
-        let space = Mutex::new(Space::new(window.len));
+        let pages = Pages { space: Space::new(window.len), dead: Vec::new(), dead_bytes: 0 };
+        let space = Mutex::new(pages);
         Ok(Self { file, window, limit, headroom: AtomicU64::new(0), space })
     }
 
@@ -144,7 +164,11 @@ impl MemoryFile {
         if let Some(limit) = self.limit {
             self.check_limit(limit, len)?;
         }
-        self.space.lock().allocate(len, near).ok_or(Errno::ENOMEM)
+        if let Some(range) = self.space.lock().space.allocate(len, near) {
+            return Ok(range);
+        }
+        self.bury_dead();
+        self.space.lock().space.allocate(len, near).ok_or(Errno::ENOMEM)
     }
 
     /// The limit is on memory in use. What is allocated but untouched is free, so this stops growth only once
@@ -165,29 +189,47 @@ impl MemoryFile {
 
     /// Counts each page of the range once more.
     pub fn retain(&self, range: FileRange) {
-        self.space.lock().retain(range);
+        self.space.lock().space.retain(range);
     }
 
-    /// Counts each page once less; pages no one uses are given back.
+    /// Counts each page once less; pages no one uses are given back, now or a little later.
     pub fn release(&self, range: FileRange) {
-        let dead = self.space.lock().release(range);
-        if dead.is_empty() {
-            return;
+        let is_much = {
+            let mut pages = self.space.lock();
+            let dead = pages.space.release(range);
+            pages.dead_bytes += dead.iter().map(|range| range.len()).sum::<u64>();
+            pages.dead.extend(dead);
+            pages.dead_bytes >= DEAD_MAX
+        };
+        if is_much {
+            self.bury_dead();
         }
+    }
+
+    /// Gives back what nobody uses.
+    fn bury_dead(&self) {
+        let mut dead = self.space.lock().take_dead();
+        dead.sort_unstable_by_key(|range| range.start);
+        dead.dedup_by(|next, last| {
+            let touches = last.end == next.start;
+            if touches {
+                last.end = next.end;
+            }
+            touches
+        });
         // In between, no one can be given these pages: they are neither counted nor free.
         // Pages which the host failed to take back are dropped for good rather
         // than handed out with somebody's bytes in them.
-        let punched: Vec<_> =
-            dead.into_iter().filter(|range| self.discard(*range).is_ok()).collect();
-        let mut space = self.space.lock();
-        for range in punched {
-            space.give_back(range);
+        dead.retain(|range| self.discard(*range).is_ok());
+        let mut pages = self.space.lock();
+        for range in dead {
+            pages.space.give_back(range);
         }
     }
 
     /// True when each page of the range is counted exactly once.
     pub fn is_sole(&self, range: FileRange) -> bool {
-        self.space.lock().is_sole(range)
+        self.space.lock().space.is_sole(range)
     }
 
     /// Gives the bytes back; the range stays allocated and reads as zero
@@ -261,6 +303,9 @@ impl MemoryFile {
 
     /// Bytes the host holds for the file now.
     pub fn used(&self) -> u64 {
+        if self.space.lock().dead_bytes > 0 {
+            self.bury_dead();
+        }
         rustix::fs::fstat(&self.file)
             .map_or(0, |stat| u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512))
     }

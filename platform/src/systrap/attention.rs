@@ -30,6 +30,9 @@ const FIRST_PATIENCE: Duration = Duration::from_micros(80);
 const SOON: Duration = Duration::from_micros(20);
 /// So many calls must come soon, one after another, before it is worth looking.
 const STREAK: u32 = 4;
+/// So many calls must a thread have made before anybody looks: children that are about to execute something
+/// make a few in a row, and are not worth another processor's wake-up.
+const YOUTH: u32 = 16;
 /// The memory of calls that came soon: the streak is halved by each that did not.
 const MAX_STREAK: u32 = 8;
 /// A call that takes so long has put its guest thread to sleep, in cycles of the time-stamp counter: some 20 µs.
@@ -100,6 +103,8 @@ impl Load {
 #[derive(Debug)]
 pub(super) struct Attention {
     load: Arc<Load>,
+    /// Calls by the bell that are left of its youth.
+    youth: u32,
     /// Calls that came soon, one after another.
     streak: u32,
     /// Calls since the last long one, and between long ones in the mean, in sixteenths.
@@ -133,6 +138,7 @@ impl Attention {
     pub(super) fn new(load: Arc<Load>) -> Self {
         Self {
             load,
+            youth: YOUTH,
             streak: 0,
             calls: 0,
             mean_calls: 16 * CALLS_PER_LONG,
@@ -144,6 +150,11 @@ impl Attention {
             not_before: None,
             apart: false,
         }
+    }
+
+    /// The guest thread begins another life.
+    pub(super) fn start_over(&mut self) {
+        *self = Self { apart: self.apart, ..Self::new(self.load.clone()) };
     }
 
     /// Sends the guest thread `tid` to another processor than this thread's, or lets it go where it
@@ -169,6 +180,7 @@ impl Attention {
         let soon = self.replied.is_some_and(|replied| replied.elapsed() < SOON);
         self.streak =
             if soon { self.streak.saturating_add(1).min(MAX_STREAK) } else { self.streak / 2 };
+        self.youth = self.youth.saturating_sub(1);
         self.settled = false;
     }
 
@@ -209,7 +221,8 @@ impl Attention {
         // The clock is read for the sake of `rung`, which decides on the streak.
         let now = Instant::now();
         self.replied = Some(now);
-        self.streak >= STREAK
+        self.youth == 0
+            && self.streak >= STREAK
             && self.calls_alone()
             && self.not_before.is_none_or(|then| now >= then)
             && self.load.has_room(1)

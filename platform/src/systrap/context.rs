@@ -89,6 +89,7 @@ impl SystrapContext {
         self.fetched = true;
         self.gs_base = 0;
         self.hot_sites = HotSites::default();
+        thread.start_over();
         thread.set_answers(&self.space.process, self.answers.as_ref().map(|answers| &answers.0));
         self.kicker.aim(self.space.process.pid(), thread.tid);
         self.space.process.add_kicker(&self.kicker);

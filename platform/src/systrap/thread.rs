@@ -148,6 +148,11 @@ impl GuestThread {
         self.attention.load()
     }
 
+    /// Another guest thread takes its place.
+    pub(super) fn start_over(&mut self) {
+        self.attention.start_over();
+    }
+
     fn decode(
         &mut self,
         process: &StubProcess,

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::kernel::SandboxLimits;
+
 /// One sandbox.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Config {
@@ -34,6 +36,7 @@ pub struct Config {
     pub log_level: String,
     /// Bytes of guest memory, at most.
     pub memory_limit: Option<u64>,
+    pub limits: SandboxLimits,
     /// (soft, hard) by resource number, as the launcher had them.
     pub rlimits: Vec<(u32, u64, u64)>,
 }

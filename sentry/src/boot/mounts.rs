@@ -33,7 +33,7 @@ pub(super) fn build(
     let (root, flags) = root(kernel, client, config)?;
     let namespace = MountNamespace::new(root, flags, b"lazaret");
     let (proc, sys) = (ProcFs::new(kernel), SysFs::new(kernel));
-    namespace.types().register(Arc::new(TmpfsType::new(kernel.memory().clone())));
+    namespace.types().register(Arc::new(TmpfsType::new(kernel.storage())));
     namespace.types().register(Arc::new(ProcType(proc.clone())));
     namespace.types().register(Arc::new(SysType(sys.clone())));
     namespace.types().register(Arc::new(DevptsType(kernel.ttys.clone())));
@@ -55,7 +55,7 @@ pub(super) fn build(
     let quiet = nosuid | MountFlags::NOEXEC;
     step("/proc", mount(proc, b"/proc", quiet, b"proc"))?;
     step("/sys", mount(sys, b"/sys", quiet | MountFlags::RDONLY, b"sysfs"))?;
-    let devices = Tmpfs::new(kernel.memory().clone(), options(0o755));
+    let devices = Tmpfs::new(&kernel.storage(), options(0o755));
     let dev_root = devices.root();
     step("/dev", mount(devices, b"/dev", MountFlags::NOSUID, b"devtmpfs"))?;
     if let Err(error) = dev::populate(&*dev_root) {
@@ -63,7 +63,7 @@ pub(super) fn build(
     }
     let noexec = MountFlags::NOSUID | MountFlags::NOEXEC;
     step("/dev/pts", mount(Devpts::new(kernel), b"/dev/pts", noexec, b"devpts"))?;
-    let tmpfs = || Tmpfs::new(kernel.memory().clone(), options(0o1777));
+    let tmpfs = || Tmpfs::new(&kernel.storage(), options(0o1777));
     step("/dev/shm", mount(tmpfs(), b"/dev/shm", nosuid, b"tmpfs"))?;
     step("/tmp", mount(tmpfs(), b"/tmp", nosuid, b"tmpfs"))?;
 
@@ -88,7 +88,7 @@ fn root(
     match config.root.overlay {
         OverlayMode::None => Ok((lower, MountFlags::RDONLY)),
         OverlayMode::Memory => {
-            let overlay = OverlayFs::new(lower, kernel.memory().clone(), vfs::allocate_dev());
+            let overlay = OverlayFs::new(lower, kernel.storage(), vfs::allocate_dev());
             let overlay = overlay
                 .map_err(|error| BootError::Mount { at: "/".to_owned(), errno: error.errno() })?;
             Ok((overlay, MountFlags::empty()))
@@ -117,7 +117,7 @@ fn mount_spec(
     let nosuid = MountFlags::NOSUID | MountFlags::NODEV;
     let (target, kind, fs, flags, source): (_, _, Arc<dyn FileSystem>, _, _) = match spec {
         MountSpec::Tmpfs { target } => {
-            let fs = Tmpfs::new(kernel.memory().clone(), options(0o1777));
+            let fs = Tmpfs::new(&kernel.storage(), options(0o1777));
             (target, FileType::Directory, fs, nosuid, b"tmpfs".to_vec())
         }
         MountSpec::Bind { tree: id, source, target, read_only, is_dir } => {

@@ -23,12 +23,12 @@ use std::{
     },
 };
 
-use platform::memory::MemoryFile;
+use platform::{PAGE_SIZE, memory::MemoryFile};
 use ranked_sync::Mutex;
 
 use crate::{
     Errno, SysResult,
-    fs::tmpfs::{PageQuota, ShmemFile},
+    fs::tmpfs::{PageQuota, ShmemFile, Storage},
     lock_order,
     vfs::{FileSystem, Inode, Mount, StatFs},
 };
@@ -67,15 +67,11 @@ struct Shared {
 
 impl OverlayFs {
     /// An overlay without changes. `dev`: its `st_dev`.
-    pub fn new(
-        lower: Arc<dyn FileSystem>,
-        memory: Arc<MemoryFile>,
-        dev: u64,
-    ) -> SysResult<Arc<Self>> {
+    pub fn new(lower: Arc<dyn FileSystem>, storage: Storage, dev: u64) -> SysResult<Arc<Self>> {
         let lower_root = lower.root();
         let shared = Arc::new(Shared {
-            memory,
-            quota: PageQuota::unlimited(),
+            memory: storage.memory,
+            quota: storage.quota,
             lower_dev: lower_root.metadata()?.dev,
             lower_mount: Mount::internal(lower.clone()),
             lower,
@@ -123,7 +119,14 @@ impl FileSystem for OverlayFs {
     }
 
     fn statfs(&self) -> SysResult<StatFs> {
-        Ok(StatFs { magic: MAGIC, ..self.shared.lower.statfs()? })
+        let below = StatFs { magic: MAGIC, ..self.shared.lower.statfs()? };
+        let quota = &self.shared.quota;
+        if quota.limit() == u64::MAX {
+            return Ok(below);
+        }
+        let free = quota.limit().saturating_sub(quota.used());
+        let (blocks, blocks_free, blocks_available) = (quota.limit(), free, free);
+        Ok(StatFs { block_size: PAGE_SIZE, blocks, blocks_free, blocks_available, ..below })
     }
 
     fn dev(&self) -> u64 {

@@ -35,6 +35,20 @@ use crate::{
 
 const TMPFS_MAGIC: u64 = 0x0102_1994;
 
+/// Where a file system in memory keeps its files, and how much it may keep.
+#[derive(Clone, Debug)]
+pub struct Storage {
+    pub memory: Arc<MemoryFile>,
+    pub quota: Arc<PageQuota>,
+}
+
+impl Storage {
+    /// With no other limit than the memory's own.
+    pub fn unlimited(memory: Arc<MemoryFile>) -> Self {
+        Self { memory, quota: PageQuota::unlimited() }
+    }
+}
+
 /// What all inodes of one tmpfs share.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -76,8 +90,9 @@ pub struct Tmpfs {
 
 impl Tmpfs {
     /// An empty one, its root owned by root with mode 01777 unless the options say otherwise.
-    pub fn new(memory: Arc<MemoryFile>, options: TmpfsOptions) -> Arc<Self> {
-        let pages = PageQuota::new(options.size_pages(memory.total()));
+    pub fn new(storage: &Storage, options: TmpfsOptions) -> Arc<Self> {
+        let memory = storage.memory.clone();
+        let pages = PageQuota::within(&storage.quota, options.size_pages(memory.total()));
         let shared = Arc::new(Shared {
             memory,
             dev: vfs::allocate_dev(),
@@ -109,11 +124,11 @@ impl FileSystem for Tmpfs {
         let pages = &self.shared.pages;
         let limit = if pages.limit() == u64::MAX { 0 } else { pages.limit() };
         let inodes = self.shared.inode_limit.load(Ordering::Relaxed);
-        let free = limit.saturating_sub(pages.used());
+        let free = limit.saturating_sub(pages.used()).min(pages.free_outside());
         Ok(StatFs {
             magic: TMPFS_MAGIC,
             block_size: PAGE_SIZE,
-            blocks: limit,
+            blocks: limit.min(pages.used().saturating_add(free)),
             blocks_free: free,
             blocks_available: free,
             files: inodes,
@@ -153,11 +168,11 @@ impl fmt::Debug for Tmpfs {
 
 /// `mount -t tmpfs`.
 #[derive(Debug)]
-pub struct TmpfsType(Arc<MemoryFile>);
+pub struct TmpfsType(Storage);
 
 impl TmpfsType {
-    pub fn new(memory: Arc<MemoryFile>) -> Self {
-        Self(memory)
+    pub fn new(storage: Storage) -> Self {
+        Self(storage)
     }
 }
 
@@ -168,6 +183,6 @@ impl FileSystemType for TmpfsType {
 
     fn mount(&self, cx: &PathCx, _source: &[u8], options: &[u8]) -> SysResult<Arc<dyn FileSystem>> {
         let options = TmpfsOptions::parse(options, cx.cred.fsuid, cx.cred.fsgid)?;
-        Ok(Tmpfs::new(self.0.clone(), options))
+        Ok(Tmpfs::new(&self.0, options))
     }
 }

@@ -72,6 +72,7 @@ impl Kernel {
         };
         self.tasks.reserve()?;
         super::oom::watch(self).map_err(|_| Errno::EAGAIN)?;
+        super::sandbox_limits::watch_cpu_time(self).map_err(|_| Errno::EAGAIN)?;
         if let (Some(session), Some(tty)) = (group.session(), config.tty) {
             tty.enter_session(session.id, 1);
             session.set_tty(Some(tty));

@@ -3,18 +3,22 @@
 use std::{
     collections::BTreeSet,
     fmt,
-    sync::{Arc, OnceLock, Weak},
+    sync::{
+        Arc, OnceLock, Weak,
+        atomic::{AtomicU64, Ordering},
+    },
     time::{Duration, Instant},
 };
 
 use linux_abi::{SigInfo, Signal};
 
-use platform::{Platform, memory::MemoryFile};
+use platform::{PAGE_SIZE, Platform, memory::MemoryFile};
 use ranked_sync::{Condvar, Mutex};
 
 use super::{
     CurrentTask, ExitStatus, FutexTable,
     mqueue::Mqueues,
+    sandbox_limits::SandboxLimits,
     sysv::{msg::MessageQueues, sem::Semaphores},
     task::HostThreads,
     task_set::{INIT, TaskSet},
@@ -23,7 +27,10 @@ use super::{
 };
 use crate::{
     SysResult,
-    fs::host_file::HostPoller,
+    fs::{
+        host_file::HostPoller,
+        tmpfs::{PageQuota, Storage},
+    },
     lock_order,
     mm::ShmTable,
     socket::{inet::Network, unix::UnixNamespace},
@@ -70,17 +77,26 @@ pub struct Kernel {
     pub mqueues: Mqueues,
     /// What serves tasks.
     pub(super) host_threads: HostThreads,
+    pub(super) limits: SandboxLimits,
+    /// Bytes of files in memory, of all file systems.
+    disk: Arc<PageQuota>,
+    /// Processor time of tasks that have ended.
+    pub(super) ended_cpu_ns: AtomicU64,
 }
 
 impl Kernel {
     /// A kernel with no task and no file system yet.
-    pub fn new(platform: Arc<dyn Platform>, memory: Arc<MemoryFile>) -> Arc<Self> {
+    pub fn new(
+        platform: Arc<dyn Platform>,
+        memory: Arc<MemoryFile>,
+        limits: SandboxLimits,
+    ) -> Arc<Self> {
         Arc::new_cyclic(|this: &Weak<Self>| Self {
             ttys: TtyTable::new(Arc::new(this.clone())),
             platform,
             memory,
             clocks: Clocks::new(),
-            tasks: TaskSet::default(),
+            tasks: TaskSet::new(limits.max_tasks()),
             timers: TimerQueue::new(),
             futexes: FutexTable::default(),
             uts: Uts::default(),
@@ -96,6 +112,9 @@ impl Kernel {
             messages: MessageQueues::default(),
             mqueues: Mqueues::default(),
             host_threads: HostThreads::default(),
+            disk: PageQuota::new(limits.disk.map_or(u64::MAX, |bytes| bytes / PAGE_SIZE)),
+            ended_cpu_ns: AtomicU64::new(0),
+            limits,
         })
     }
 
@@ -105,6 +124,16 @@ impl Kernel {
 
     pub fn memory(&self) -> &Arc<MemoryFile> {
         &self.memory
+    }
+
+    /// Where file systems in memory keep their files.
+    pub fn storage(&self) -> Storage {
+        Storage { memory: self.memory.clone(), quota: self.disk.clone() }
+    }
+
+    /// A task has ended, which used so much processor time in all.
+    pub(super) fn note_cpu_time(&self, ns: u64) {
+        self.ended_cpu_ns.fetch_add(ns, Ordering::Relaxed);
     }
 
     /// Has system calls reported to `tracer`. Tasks that run already are not; the second call is ignored.

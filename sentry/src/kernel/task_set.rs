@@ -25,13 +25,13 @@ const RESERVED_PIDS: i32 = 300;
 pub const MAX_TASKS: usize = 30_000;
 
 /// See the module.
-#[derive(Default)]
 pub struct TaskSet {
     members: Mutex<lock_order::TaskSet, Members>,
     /// Living tasks, ended or not reaped ones included.
     count: AtomicUsize,
     /// Host threads that serve tasks.
     living: AtomicUsize,
+    max: usize,
 }
 
 /// Everything under the lock.
@@ -187,11 +187,33 @@ impl TaskSet {
         Ok(pid)
     }
 
+    /// An empty set, of at most `max` tasks.
+    pub(super) fn new(max: usize) -> Self {
+        Self {
+            members: Mutex::default(),
+            count: AtomicUsize::new(0),
+            living: AtomicUsize::new(0),
+            max,
+        }
+    }
+
+    /// Tasks there may be.
+    pub fn max(&self) -> usize {
+        self.max
+    }
+
+    /// Nanoseconds of processor time that the tasks used which have not ended.
+    pub(super) fn cpu_ns(&self) -> u64 {
+        let tasks: Vec<Arc<Task>> = self.lock().tasks.values().cloned().collect();
+        let times = tasks.iter().filter_map(|task| task.running_cpu_times());
+        times.map(|times| times.user_ns.saturating_add(times.system_ns)).sum()
+    }
+
     /// Counts one more task, or `EAGAIN` at the limit.
     pub(super) fn reserve(&self) -> Result<(), Errno> {
         self.count
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {
-                (count < MAX_TASKS).then_some(count + 1)
+                (count < self.max).then_some(count + 1)
             })
             .map(drop)
             .map_err(|_| Errno::EAGAIN)

@@ -60,7 +60,7 @@ impl MemoryManager {
             generation: mappings.map(super::MappingSet::generation),
             object: want.object.clone(),
         };
-        let end = page_up(want.object.mappable.size()).unwrap_or(!(PAGE_SIZE - 1));
+        let end = page_up(want.object.mappable.likely_size()).unwrap_or(!(PAGE_SIZE - 1));
         let len = want.len.min(end.saturating_sub(want.offset));
         let copy = want.copy && !want.shared && len <= COPY_EAGERLY_MAX;
         let mut done = 0;

@@ -4,14 +4,17 @@ use std::sync::Arc;
 
 use linux_abi::{SigInfo, Signal};
 
-use crate::{SysResult, kernel::CurrentTask, user::Fd, vfs::FileDescription};
+use crate::{SysResult, err, kernel::CurrentTask, user::Fd, vfs::FileDescription};
 
-/// The lowest free descriptor for `file`; `EMFILE` at RLIMIT_NOFILE.
+/// The lowest free descriptor for `file`; `EMFILE` at RLIMIT_NOFILE, `ENFILE` when the sandbox has too many files open.
 pub(super) fn install_fd(
     task: &CurrentTask,
     file: Arc<FileDescription>,
     cloexec: bool,
 ) -> SysResult<Fd> {
+    if FileDescription::count() > task.kernel().limits().max_files() {
+        return err!(ENFILE);
+    }
     Ok(task.fds().insert(file, cloexec, 0, nofile_limit(task))?)
 }
 

@@ -83,8 +83,12 @@ pub trait CloseWatcher: Send + Sync {
     fn description_closed(&self, id: u64);
 }
 
+/// Descriptions of this process, which is one sandbox.
+static COUNT: AtomicU64 = AtomicU64::new(0);
+
 impl Drop for FileDescription {
     fn drop(&mut self) {
+        COUNT.fetch_sub(1, Ordering::Relaxed);
         for watcher in std::mem::take(self.close_watchers.get_mut()) {
             if let Some(watcher) = watcher.upgrade() {
                 watcher.description_closed(self.id);
@@ -111,6 +115,7 @@ impl FileDescription {
         cred: Arc<Credentials>,
     ) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
+        COUNT.fetch_add(1, Ordering::Relaxed);
         Arc::new(Self {
             ops,
             path,
@@ -125,6 +130,11 @@ impl FileDescription {
             hold: AtomicU8::new(HOLDS_NOTHING),
             locks: OnceLock::new(),
         })
+    }
+
+    /// How many there are (`nr_files`).
+    pub fn count() -> u64 {
+        COUNT.load(Ordering::Relaxed)
     }
 
     pub fn ops(&self) -> &dyn FileOps {

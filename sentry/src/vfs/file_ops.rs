@@ -231,6 +231,11 @@ pub trait Mappable: Send + Sync + fmt::Debug {
     /// The size now, in bytes.
     fn size(&self) -> u64;
 
+    /// The size, as far as it is known without asking: right unless somebody breaks a promise.
+    fn likely_size(&self) -> u64 {
+        self.size()
+    }
+
     /// Writes dirty pages back (msync(2)).
     fn sync_pages(&self, _offset: u64, _len: u64) -> SysResult<()> {
         Ok(())

@@ -11,13 +11,13 @@ use super::{
 };
 use crate::{
     Errno, SysResult,
-    fs::tmpfs::{Tmpfs, TmpfsOptions},
+    fs::tmpfs::{Storage, Tmpfs, TmpfsOptions},
     kernel::Credentials,
 };
 
 fn tmpfs() -> Arc<Tmpfs> {
     let memory = Arc::new(MemoryFile::new(None).unwrap());
-    Tmpfs::new(memory, TmpfsOptions::with_mode(0o755))
+    Tmpfs::new(&Storage::unlimited(memory), TmpfsOptions::with_mode(0o755))
 }
 
 fn root() -> PathCx {

@@ -95,7 +95,7 @@ struct GoferMapping {
 
 impl Mappable for GoferMapping {
     fn pages(&self, offset: u64, len: u64, shared: bool) -> SysResult<(Backing, u64)> {
-        let end = self.size().checked_next_multiple_of(PAGE_SIZE).ok_or(Errno::EOVERFLOW)?;
+        let end = self.likely_size().checked_next_multiple_of(PAGE_SIZE).ok_or(Errno::EOVERFLOW)?;
         if offset >= end {
             return err!(EFAULT);
         }
@@ -109,6 +109,10 @@ impl Mappable for GoferMapping {
 
     fn size(&self) -> u64 {
         host::file_size(self.file.as_fd()).unwrap_or(0)
+    }
+
+    fn likely_size(&self) -> u64 {
+        self.inode.fixed_size().unwrap_or_else(|| self.size())
     }
 
     fn sync_pages(&self, _offset: u64, _len: u64) -> SysResult<()> {

@@ -129,6 +129,11 @@ impl GoferInode {
         *self.attr.lock()
     }
 
+    /// The size, in a tree where it does not change.
+    pub(super) fn fixed_size(&self) -> Option<u64> {
+        self.tree.immutable.then(|| self.cached_attr().size)
+    }
+
     /// Attributes that hold: as seen once in an immutable tree, asked again elsewhere.
     fn attr(&self) -> SysResult<Attr> {
         if self.tree.immutable {

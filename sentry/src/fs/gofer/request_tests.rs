@@ -8,7 +8,7 @@ use platform::memory::MemoryFile;
 use super::GoferFs;
 use crate::{
     Errno,
-    fs::overlay::OverlayFs,
+    fs::{overlay::OverlayFs, tmpfs::Storage},
     kernel::Credentials,
     vfs::{
         FileSystem, LookupFlags, Metadata, MountFlags, MountNamespace, OpenHow, PathCx,
@@ -50,7 +50,7 @@ impl Served {
 
     fn overlay(name: &str) -> Self {
         let memory = Arc::new(MemoryFile::new(None).unwrap());
-        Self::over(name, |fs| OverlayFs::new(fs, memory, 78).unwrap(), false)
+        Self::over(name, |fs| OverlayFs::new(fs, Storage::unlimited(memory), 78).unwrap(), false)
     }
 
     fn stat(&self, path: &str) -> Result<Metadata, Errno> {

@@ -41,8 +41,8 @@ const FILES: &[(&str, Value)] = &[
     ("fs/aio-nr", Fixed("0")),
     ("fs/dentry-state", Fixed("0\t0\t45\t0\t0\t0")),
     ("fs/epoll/max_user_watches", Number(1 << 20, 0, i64::MAX)),
-    ("fs/file-max", Fixed("9223372036854775807")),
-    ("fs/file-nr", Fixed("0\t0\t9223372036854775807")),
+    ("fs/file-max", Shown(file_max)),
+    ("fs/file-nr", Shown(file_nr)),
     ("fs/inode-nr", Fixed("0\t0")),
     ("fs/inode-state", Fixed("0\t0\t0\t0\t0\t0\t0")),
     ("fs/inotify/max_queued_events", Number(16384, 0, I32_MAX)),
@@ -360,8 +360,18 @@ fn last_pid(kernel: &Kernel, out: &mut Vec<u8>) -> SysResult<()> {
     Ok(())
 }
 
-fn threads_max(_: &Kernel, out: &mut Vec<u8>) -> SysResult<()> {
-    put!(out, "{}", crate::kernel::MAX_TASKS);
+fn threads_max(kernel: &Kernel, out: &mut Vec<u8>) -> SysResult<()> {
+    put!(out, "{}", kernel.tasks.max());
+    Ok(())
+}
+
+fn file_max(kernel: &Kernel, out: &mut Vec<u8>) -> SysResult<()> {
+    put!(out, "{}", kernel.limits().max_files());
+    Ok(())
+}
+
+fn file_nr(kernel: &Kernel, out: &mut Vec<u8>) -> SysResult<()> {
+    put!(out, "{}\t0\t{}", FileDescription::count(), kernel.limits().max_files());
     Ok(())
 }
 

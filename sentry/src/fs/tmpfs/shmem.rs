@@ -40,12 +40,25 @@ pub const MAX_FILE_SIZE: u64 = i64::MAX as u64;
 pub struct PageQuota {
     limit: AtomicU64,
     used: AtomicU64,
+    /// What is used here is used there too.
+    within: Option<Arc<PageQuota>>,
 }
 
 impl PageQuota {
     /// `limit` in pages.
     pub fn new(limit: u64) -> Arc<Self> {
-        Arc::new(Self { limit: AtomicU64::new(limit), used: AtomicU64::new(0) })
+        Arc::new(Self { limit: AtomicU64::new(limit), used: AtomicU64::new(0), within: None })
+    }
+
+    /// A part of `outer`, of `limit` pages at most.
+    pub fn within(outer: &Arc<Self>, limit: u64) -> Arc<Self> {
+        let (limit, used) = (AtomicU64::new(limit), AtomicU64::new(0));
+        Arc::new(Self { limit, used, within: Some(outer.clone()) })
+    }
+
+    /// Pages that are free in what this is a part of.
+    pub fn free_outside(&self) -> u64 {
+        self.within.as_ref().map_or(u64::MAX, |outer| outer.limit().saturating_sub(outer.used()))
     }
 
     /// Only what the memory file allows.
@@ -72,16 +85,29 @@ impl PageQuota {
 
     /// `ENOSPC` over the limit.
     pub(super) fn charge(&self, pages: u64) -> Result<(), Errno> {
+        if let Some(outer) = &self.within {
+            outer.charge(pages)?;
+        }
         let limit = self.limit();
-        self.used
+        let charged = self
+            .used
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
                 used.checked_add(pages).filter(|&sum| sum <= limit)
             })
             .map(drop)
-            .map_err(|_| Errno::ENOSPC)
+            .map_err(|_| Errno::ENOSPC);
+        if charged.is_err()
+            && let Some(outer) = &self.within
+        {
+            outer.uncharge(pages);
+        }
+        charged
     }
 
     pub(super) fn uncharge(&self, pages: u64) {
+        if let Some(outer) = &self.within {
+            outer.uncharge(pages);
+        }
         let _ = self.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
             Some(used.saturating_sub(pages))
         });

@@ -52,6 +52,14 @@ impl Task {
             .saturating_sub(self.clock.before_ns.load(Ordering::Relaxed));
         self.clock.final_system_ns.store(used, Ordering::Relaxed);
         self.clock.host_tid.store(0, Ordering::Release);
+        let user_ns = self.clock.user_ns.load(Ordering::Relaxed);
+        self.kernel().note_cpu_time(user_ns.saturating_add(used));
+    }
+
+    /// As [`Self::cpu_times`], until [`Self::clock_end`].
+    pub(in crate::kernel) fn running_cpu_times(&self) -> Option<CpuTimes> {
+        let runs = self.clock.host_tid.load(Ordering::Acquire) != 0;
+        runs.then(|| self.cpu_times())
     }
 
     #[inline]
