@@ -28,6 +28,7 @@ Examples:
   lazaret run --bind . -- make              may change the current directory for good
   lazaret run --rootfs ./debian -- bash     another root
   lazaret run --strace=trace.txt -- ls      what it does
+  lazaret run --jail namespaces -- make     or not at all, if the host gives none (see lazaret doctor)
 
 Exit status: the command's; 128+N when signal N killed it; 124 out of time (--time-limit);
 125 Lazaret failed; 126 the command was found but cannot be run; 127 it was not found.";
@@ -39,7 +40,8 @@ pub(crate) struct RunArgs {
     #[arg(long, value_enum, default_value_t = PlatformArg::Auto)]
     pub(crate) platform: PlatformArg,
 
-    /// Insist on this jail round the application kernel, or fail; by default the best that the host offers.
+    /// Insist on this jail round the application kernel, or fail; by default the best that the host offers. Which one
+    /// that is, `lazaret doctor` says; which one was taken, --log-level debug.
     #[arg(long, value_enum, default_value_t = JailArg::Auto)]
     pub(crate) jail: JailArg,
 

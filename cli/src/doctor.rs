@@ -82,8 +82,8 @@ fn write(out: &mut impl Write, facts: &HostFacts) -> io::Result<()> {
     )?;
     either(
         out,
-        facts.user_namespaces,
-        "user namespaces",
+        facts.namespaces,
+        "namespaces",
         [
             "the sentry has an empty file system and network",
             "not to be had: the sentry is walled in by seccomp and Landlock only",
@@ -93,7 +93,7 @@ fn write(out: &mut impl Write, facts: &HostFacts) -> io::Result<()> {
         Some(abi) => line(out, true, "Landlock", format_args!("version {abi}"))?,
         None => line(out, false, "Landlock", "off: one wall fewer round sentry and gofer")?,
     }
-    match Rung::best(facts.user_namespaces, facts.landlock_abi.is_some()) {
+    match Rung::best(facts.namespaces, facts.landlock_abi.is_some()) {
         Some(rung) => line(out, true, "jail", format_args!("{rung} and system-call filters"))?,
         None => line(out, false, "jail", "system-call filters alone: only with --allow-weak-jail")?,
     }

@@ -11,6 +11,7 @@ use nix::{
     mount::{MntFlags, MsFlags, mount, umount2},
     unistd::{chdir, pivot_root},
 };
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 
 use crate::args::JailArg;
 
@@ -27,8 +28,8 @@ pub(crate) enum Rung {
 
 impl Rung {
     /// The best that a host with these has; `None` when only a weak one is left.
-    pub(crate) fn best(user_namespaces: bool, landlock: bool) -> Option<Self> {
-        match (user_namespaces, landlock) {
+    pub(crate) fn best(namespaces: bool, landlock: bool) -> Option<Self> {
+        match (namespaces, landlock) {
             (true, _) => Some(Self::Namespaces),
             (false, true) => Some(Self::Landlock),
             (false, false) => None,
@@ -54,31 +55,45 @@ pub(crate) struct Wanted {
 }
 
 impl Wanted {
-    /// As arguments for the sentry.
-    pub(crate) fn to_args(self) -> [&'static str; 2] {
-        [self.jail.name(), if self.allow_weak { "weak" } else { "strong" }]
+    /// As arguments for the sentry, which is started with a mount namespace of its own or without.
+    pub(crate) fn to_args(self, own_mounts: bool) -> [&'static str; 3] {
+        [
+            self.jail.name(),
+            if self.allow_weak { "weak" } else { "strong" },
+            if own_mounts { OWN_MOUNTS } else { "host-mounts" },
+        ]
     }
 
-    pub(crate) fn from_args(args: [Option<&str>; 2]) -> Self {
-        Self { jail: JailArg::from_name(args[0]), allow_weak: args[1] == Some("weak") }
+    /// The sentry's side: what is wanted, and whether it has a mount namespace of its own.
+    pub(crate) fn from_args(args: impl Iterator<Item = String>) -> (Self, bool) {
+        let args: Vec<String> = args.collect();
+        let arg = |at: usize| args.get(at).map(String::as_str);
+        let wanted = Self { jail: JailArg::from_name(arg(0)), allow_weak: arg(1) == Some("weak") };
+        (wanted, arg(2) == Some(OWN_MOUNTS))
     }
 }
 
-/// Closes the host's file system behind this process and gives up what privileges it has.
+const OWN_MOUNTS: &str = "own-mounts";
+
+/// Closes the host's file system behind this process and gives up what privileges it has. `own_mounts`: it has a
+/// mount namespace of its own; without one, the superuser would empty the host's.
 ///
 /// # Errors
 /// When the jail would be weaker than what is wanted.
-pub(crate) fn enter(wanted: Wanted) -> Result<Rung> {
-    let has_namespaces = wanted.jail != JailArg::Landlock && empty_root().is_ok();
+pub(crate) fn enter(wanted: Wanted, own_mounts: bool) -> Result<Rung> {
+    let has_namespaces = own_mounts && empty_root().is_ok();
     if wanted.jail == JailArg::Namespaces && !has_namespaces {
         bail!("--jail namespaces: this host gives none to this user (see lazaret doctor)");
     }
     rustix::thread::set_no_new_privs(true)?;
     drop_capabilities();
     let has_landlock = use_landlock();
+    if wanted.jail == JailArg::Landlock && !has_landlock {
+        bail!("--jail landlock: this host's kernel has none, or it is off (see lazaret doctor)");
+    }
     match Rung::best(has_namespaces, has_landlock) {
         Some(rung) => Ok(rung),
-        None if wanted.allow_weak && wanted.jail == JailArg::Auto => Ok(Rung::Weak),
+        None if wanted.allow_weak => Ok(Rung::Weak),
         None => bail!(
             "this host has neither namespaces for this user nor Landlock to confine the application kernel with; \
              --allow-weak-jail runs it with a system-call filter alone"
@@ -87,13 +102,16 @@ pub(crate) fn enter(wanted: Wanted) -> Result<Rung> {
 }
 
 /// The system-call filter, for all threads. `platform`: the one that is in use.
+///
+/// From here on, nobody else of this user may trace the process or look into its memory. Not before: stub processes
+/// get this from it, and those of the ptrace platform have to be traced.
 pub(crate) fn seal(platform: &str) -> Result<(), String> {
-    let says = |error: seccompiler::Error| error.to_string();
-    // First what takes away: after the other no filter can be added.
-    if platform == "systrap" {
-        policies::SENTRY_SYSTRAP.install().map_err(says)?;
-    }
-    policies::SENTRY.install().map_err(says)
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|error| error.to_string())?;
+    let policy = match platform {
+        "systrap" => policies::SENTRY_SYSTRAP,
+        _ => policies::SENTRY_PTRACE,
+    };
+    policy.install().map_err(|error| error.to_string())
 }
 
 /// No file is opened, nothing is bound or connected, no process outside is sent a signal, as far as this kernel's
@@ -113,8 +131,8 @@ fn use_landlock() -> bool {
     status.is_ok_and(|status| status.ruleset != RulesetStatus::NotEnforced)
 }
 
-/// An empty, read-only file system becomes the root. Fails where the process has no mount namespace of
-/// its own, or (AppArmor's user-namespace rule) no rights in it.
+/// An empty, read-only file system becomes the root of this process' mount namespace. Fails where it has no
+/// rights in it (AppArmor's user-namespace rule).
 fn empty_root() -> nix::Result<()> {
     const NONE: Option<&str> = None;
     mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?;

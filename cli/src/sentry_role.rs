@@ -74,9 +74,8 @@ fn serve(control: &Arc<OwnedFd>) -> Result<FromSentry> {
     // Capabilities are a thread's own: the walls go up before there is a second thread. What the
     // platform has to read of /proc it finds remembered.
     platform::host::remember_own_maps();
-    let mut args = std::env::args().skip(2);
-    let wanted = [args.next(), args.next()];
-    let rung = jail::enter(jail::Wanted::from_args([wanted[0].as_deref(), wanted[1].as_deref()]))?;
+    let (wanted, own_mounts) = jail::Wanted::from_args(std::env::args().skip(2));
+    let rung = jail::enter(wanted, own_mounts)?;
     tracing::debug!(jail = %rung, "set up");
     let platform = platform::start(kind, memory.clone()).context("cannot use this platform")?;
     let _ = rustix::thread::set_name(c"lazaret-sentry");

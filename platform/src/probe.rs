@@ -31,8 +31,8 @@ pub struct HostFacts {
     pub ptrace_scope: Option<u64>,
     /// Version of the Landlock interface; `None` when it is off.
     pub landlock_abi: Option<u32>,
-    /// This program can make user namespaces, with mounts of their own in them.
-    pub user_namespaces: bool,
+    /// This program can make namespaces, with mounts of their own in them.
+    pub namespaces: bool,
     /// `/dev/kvm` is there and may be opened.
     pub kvm: bool,
     /// `vm.overcommit_memory`: 2 counts memory that is not touched.
@@ -47,7 +47,7 @@ pub fn probe() -> HostFacts {
     let listener = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER as u32;
     let user_notification = sys::seccomp_takes(listener);
     HostFacts {
-        user_namespaces: sys::can_make_namespaces(),
+        namespaces: sys::can_make_namespaces(),
         systrap: works(PlatformKind::Systrap),
         ptrace: works(PlatformKind::Ptrace),
         seccomp: sys::seccomp_takes(0),

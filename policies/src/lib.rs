@@ -1,17 +1,18 @@
 //! What the host kernel may be asked by each of Lazaret's own processes: seccomp(2) filters, written down
 //! as data in `seccomp/` and compiled when Lazaret is built.
 //!
-//! A file has a filter `threads`, which lists the calls a role makes, each with the arguments that matter and
-//! who makes it; all else kills the process. A second one makes `clone3` fail, whose arguments no filter sees.
+//! Each file has one or more stages, which are asked in the order of their names, and a policy is made of one file or two.
+//! A rule names a call, the arguments that matter, and who makes it. Of a call that fits no rule, a stage says `log`,
+//! which here means that the next stage is asked; the last one kills the process. Stages that refuse (`errno`) are
+//! for what the C library tries and can do without: `clone3`, whose arguments no filter sees.
 #![forbid(unsafe_code)]
 
-use seccompiler::{apply_filter, apply_filter_all_threads, sock_filter};
+use seccompiler::{apply_filter_all_threads, sock_filter};
 
-/// The filters of one role, in the order in which they are put in force: the one that allows the least, and no
-/// further filters, comes last.
+/// The filter of one role.
 #[derive(Clone, Copy)]
 pub struct Policy {
-    filters: &'static [&'static [sock_filter]],
+    program: &'static [sock_filter],
 }
 
 include!(concat!(env!("OUT_DIR"), "/policies.rs"));
@@ -22,25 +23,17 @@ impl Policy {
     /// # Errors
     /// When the kernel has no seccomp, or a thread has another filter already.
     pub fn install(&self) -> seccompiler::Result<()> {
-        self.filters.iter().try_for_each(|filter| apply_filter_all_threads(filter))
+        apply_filter_all_threads(self.program)
     }
 
-    /// Binds this thread and those that it will make.
-    ///
-    /// # Errors
-    /// When the kernel has no seccomp.
-    pub fn install_on_this_thread(&self) -> seccompiler::Result<()> {
-        self.filters.iter().try_for_each(|filter| apply_filter(filter))
-    }
-
-    /// The programs, for those who want to ask them.
-    pub fn programs(&self) -> &'static [&'static [sock_filter]] {
-        self.filters
+    /// The program, for those who want to ask it.
+    pub fn program(&self) -> &'static [sock_filter] {
+        self.program
     }
 }
 
 impl std::fmt::Debug for Policy {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Policy({} filters)", self.filters.len())
+        write!(f, "Policy({} instructions)", self.program.len())
     }
 }

@@ -21,11 +21,8 @@ fn attempt(role: &str, call: &str) {
     .unwrap();
     match role {
         "gofer" => policies::GOFER.install().unwrap(),
-        "sentry" => policies::SENTRY.install().unwrap(),
-        _ => {
-            policies::SENTRY_SYSTRAP.install_on_this_thread().unwrap();
-            policies::SENTRY.install_on_this_thread().unwrap();
-        }
+        "ptrace" => policies::SENTRY_PTRACE.install().unwrap(),
+        _ => policies::SENTRY_SYSTRAP.install().unwrap(),
     }
     match call {
         "gettid" => drop(thread::gettid()),
@@ -85,10 +82,10 @@ fn calls_that_are_listed_return() {
         ("gofer", "thread"),
         ("gofer", "openat"),
         ("gofer", "unix_socket"),
-        ("sentry", "gettid"),
-        ("sentry", "thread"),
-        ("sentry", "no_such_file"),
-        ("sentry", "ptrace"),
+        ("ptrace", "gettid"),
+        ("ptrace", "thread"),
+        ("systrap", "no_such_file"),
+        ("ptrace", "ptrace"),
         ("systrap", "thread"),
     ] {
         assert_eq!(outcome(role, call).code(), Some(0), "{role} {call}");
@@ -98,9 +95,11 @@ fn calls_that_are_listed_return() {
 #[test]
 fn calls_that_are_not_listed_kill() {
     let everyone = ["socket", "chdir", "pipe", "kill", "prctl", "setuid", "execve"];
-    let mut tries: Vec<_> =
-        ["gofer", "sentry"].iter().flat_map(|role| everyone.map(|call| (*role, call))).collect();
-    tries.extend([("gofer", "ptrace"), ("sentry", "unix_socket"), ("systrap", "ptrace")]);
+    let mut tries: Vec<_> = ["gofer", "systrap", "ptrace"]
+        .iter()
+        .flat_map(|role| everyone.map(|call| (*role, call)))
+        .collect();
+    tries.extend([("gofer", "ptrace"), ("systrap", "unix_socket"), ("systrap", "ptrace")]);
     for (role, call) in tries {
         assert_eq!(outcome(role, call).signal(), Some(libc::SIGSYS), "{role} {call}");
     }

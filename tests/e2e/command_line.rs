@@ -24,7 +24,7 @@ const GRACE: Duration = Duration::from_secs(5);
 const MARK: &str = "LAZARET_TEST_MARK";
 
 /// One shell command, in which `$LAZARET` is the binary.
-struct Case {
+pub(crate) struct Case {
     name: &'static str,
     script: &'static str,
     /// The exit status.
@@ -33,7 +33,12 @@ struct Case {
     says: &'static str,
 }
 
-const fn case(name: &'static str, script: &'static str, code: i32, says: &'static str) -> Case {
+pub(crate) const fn case(
+    name: &'static str,
+    script: &'static str,
+    code: i32,
+    says: &'static str,
+) -> Case {
     Case { name, script, code, says }
 }
 
@@ -109,8 +114,7 @@ const CASES: &[Case] = &[
     ),
     case("sleeping_takes_no_processor_time", "$LAZARET run --cpu-time 0.5 -- sleep 0.8", 0, ""),
     case("no_such_limit", "$LAZARET run --pids 0 -- true", 125, "--pids"),
-    // Jails.
-    case("landlock_alone_is_a_jail", "$LAZARET run --jail landlock -- true", 0, ""),
+    // The launcher stops.
     case(
         "ctrl_z_stops_and_fg_goes_on",
         concat!("python3 ", env!("CARGO_MANIFEST_DIR"), "/e2e/suspend.py"),
@@ -355,7 +359,7 @@ fn run(case: &Case, directory: &Path, mark: &OsString) -> Result<Finished, Faile
 
 /// One test for each case.
 pub(crate) fn trials() -> impl Iterator<Item = Trial> {
-    CASES.iter().map(|case| {
+    CASES.iter().chain(crate::jail::CASES).map(|case| {
         Trial::test(format!("cli::{}", case.name), move || steady(case.name, || check(case)))
     })
 }

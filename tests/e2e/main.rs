@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod command_line;
+mod jail;
 mod scripts;
 
 use std::process::ExitCode;

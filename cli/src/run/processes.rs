@@ -63,36 +63,34 @@ pub(crate) fn start(plan: &Plan, args: &RunArgs) -> Result<Sandbox> {
 
     let sentry_config = config_file(&plan.sentry)?;
     let wanted = Wanted { jail: args.jail, allow_weak: args.allow_weak_jail };
-    let mut sentry_args = vec![c"lazaret".into(), CString::new(sentry_role::NAME)?];
-    for arg in wanted.to_args() {
-        sentry_args.push(CString::new(arg)?);
-    }
-    let mut sentry = Spawn {
-        exe: exe.as_fd(),
-        args: sentry_args,
-        fds: vec![
-            stdin,
-            stdout,
-            stderr,
-            sentry_config.as_fd(),
-            sentry_gofer_socket.as_fd(),
-            sentry_end.as_fd(),
-            log_fd,
-            strace.as_ref().map_or(null.as_fd(), AsFd::as_fd),
-        ],
-        namespaces: match wanted.jail {
-            JailArg::Landlock => Namespaces::empty(),
-            JailArg::Auto | JailArg::Namespaces => Namespaces::all(),
-        },
-        ids: (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw()),
+    let fds = vec![
+        stdin,
+        stdout,
+        stderr,
+        sentry_config.as_fd(),
+        sentry_gofer_socket.as_fd(),
+        sentry_end.as_fd(),
+        log_fd,
+        strace.as_ref().map_or(null.as_fd(), AsFd::as_fd),
+    ];
+    let start_in = |namespaces: Namespaces| -> Result<OwnedFd> {
+        let has_mounts = namespaces.contains(Namespaces::MOUNT);
+        let mut args = vec![c"lazaret".into(), CString::new(sentry_role::NAME)?];
+        for arg in wanted.to_args(has_mounts) {
+            args.push(CString::new(arg)?);
+        }
+        let ids = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
+        let sentry = Spawn { exe: exe.as_fd(), args, fds: fds.clone(), namespaces, ids };
+        sentry.start().context("cannot start the application kernel")
     };
-    // Without namespaces the jail rests on Landlock and seccomp; `doctor` says what that means. The sentry itself
-    // refuses when more was asked for.
-    let sentry = sentry.start().or_else(|_| {
-        sentry.namespaces = Namespaces::empty();
-        sentry.start()
-    });
-    let sentry = sentry.context("cannot start the application kernel")?;
+    // The superuser can do without a user namespace. Without any the jail rests on Landlock and seccomp; the sentry
+    // itself refuses when more was asked for.
+    let sentry = match wanted.jail {
+        JailArg::Landlock => start_in(Namespaces::empty()),
+        JailArg::Auto | JailArg::Namespaces => start_in(Namespaces::all())
+            .or_else(|_| start_in(Namespaces::all() - Namespaces::USER))
+            .or_else(|_| start_in(Namespaces::empty())),
+    }?;
     Ok(Sandbox { control: launcher_end, sentry, gofer })
 }
 

@@ -31,8 +31,10 @@ pub(crate) enum Outcome {
     Lost {
         signal: Option<i32>,
     },
-    /// The file server went while the command ran.
-    GoferLost,
+    /// The file server went while the command ran, likewise.
+    GoferLost {
+        signal: Option<i32>,
+    },
 }
 
 /// Signals that are for the command, as file descriptor.
@@ -89,15 +91,17 @@ pub(crate) fn until_exit(
         } else if gone {
             break Outcome::Lost { signal: None };
         } else if no_files {
-            break last_words(sandbox).map_or(Outcome::GoferLost, Outcome::Sentry);
+            break last_words(sandbox).map_or(Outcome::GoferLost { signal: None }, Outcome::Sentry);
         }
         if signal {
             pass_signals(sandbox, signals, terminal);
         }
     };
     let killed_by = end(sandbox);
-    if let Outcome::Lost { signal } = &mut outcome {
-        *signal = killed_by;
+    match &mut outcome {
+        Outcome::Lost { signal } => *signal = killed_by[0],
+        Outcome::GoferLost { signal } => *signal = killed_by[1],
+        Outcome::Sentry(_) | Outcome::TimeLimit => {}
     }
     outcome
 }
@@ -162,19 +166,26 @@ fn resume(sandbox: &Sandbox, terminal: Option<&Terminal>) {
     control::send(&sandbox.control, &ToSentry::Continue { foreground });
 }
 
-/// Ends what still runs, and waits until it is gone. The signal that killed the sentry, if it was gone already.
-fn end(sandbox: &Sandbox) -> Option<i32> {
+/// Ends what still runs, and waits until it is gone. The signals that killed sentry and gofer.
+fn end(sandbox: &Sandbox) -> [Option<i32>; 2] {
     for process in [&sandbox.sentry, &sandbox.gofer] {
         let _ = rustix::process::pidfd_send_signal(process.as_fd(), rustix::process::Signal::KILL);
     }
-    let [sentry, _] = [&sandbox.sentry, &sandbox.gofer].map(|process| {
+    [&sandbox.sentry, &sandbox.gofer].map(|process| {
         let wait = rustix::process::WaitId::PidFd(process.as_fd());
         let status = rustix::io::retry_on_intr(|| {
             rustix::process::waitid(wait.clone(), rustix::process::WaitIdOptions::EXITED)
         });
         status.ok().flatten().and_then(|status| status.terminating_signal())
-    });
-    sentry
+    })
+}
+
+const BY_FILTER: &str =
+    "was killed by its seccomp filter (SIGSYS): it made a system call that is not listed";
+
+/// A filter's verdict looks like any other death by SIGSYS.
+fn killed_by_filter(signal: Option<i32>) -> bool {
+    signal == Some(libc::SIGSYS)
 }
 
 /// The launcher's own exit status, and what there is to say.
@@ -188,18 +199,21 @@ pub(crate) fn report(outcome: Outcome) -> ExitCode {
             eprintln!("lazaret: {message}");
             (status as u8).into()
         }
-        Outcome::GoferLost => {
-            eprintln!("lazaret: the file server ended unexpectedly; the command was killed");
+        Outcome::GoferLost { signal } => {
+            match killed_by_filter(signal) {
+                true => eprintln!("lazaret: the file server {BY_FILTER}; the command was killed"),
+                false => {
+                    eprintln!("lazaret: the file server ended unexpectedly; the command was killed")
+                }
+            }
             EXIT_FAILED.into()
         }
         Outcome::TimeLimit => {
             eprintln!("lazaret: the command was killed: out of time (--time-limit)");
             EXIT_TIME_LIMIT.into()
         }
-        Outcome::Lost { signal: Some(libc::SIGSYS) } => {
-            eprintln!(
-                "lazaret: the application kernel was killed: it made a system call that its own filter does not list"
-            );
+        Outcome::Lost { signal } if killed_by_filter(signal) => {
+            eprintln!("lazaret: the application kernel {BY_FILTER}");
             EXIT_FAILED.into()
         }
         Outcome::Sentry(FromSentry::Stopped) | Outcome::Lost { .. } => {

@@ -4,7 +4,10 @@
 //! their O_NONBLOCK flag is left alone: `RWF_NOWAIT` asks for the same, call by call. Where a file
 //! does not know that flag (terminals), poll(2) says first whether the call would wait.
 
-#![allow(unsafe_code, reason = "passes iovecs of guest memory and small structures to the host")]
+#![allow(
+    unsafe_code,
+    reason = "passes iovecs of guest memory to the host, and a structure for it to fill"
+)]
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 
@@ -93,62 +96,9 @@ pub fn stat(fd: BorrowedFd<'_>) -> Result<libc::stat64, Errno> {
     result(done as isize).map(|_| out)
 }
 
-/// An ioctl that reads or writes a small structure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SmallIoctl {
-    BytesReadable,
-    GetTermios,
-    SetTermios,
-    SetTermiosDrain,
-    SetTermiosFlush,
-    GetWindowSize,
-    SetWindowSize,
-}
-
-impl SmallIoctl {
-    /// The request of that number, if it is one of these.
-    pub fn from_request(request: u32) -> Option<Self> {
-        Some(match u64::from(request) {
-            libc::FIONREAD => Self::BytesReadable,
-            libc::TCGETS => Self::GetTermios,
-            libc::TCSETS => Self::SetTermios,
-            libc::TCSETSW => Self::SetTermiosDrain,
-            libc::TCSETSF => Self::SetTermiosFlush,
-            libc::TIOCGWINSZ => Self::GetWindowSize,
-            libc::TIOCSWINSZ => Self::SetWindowSize,
-            _ => return None,
-        })
-    }
-
-    /// The request's number, and the bytes of its structure.
-    fn request(self) -> (u64, usize) {
-        match self {
-            Self::BytesReadable => (libc::FIONREAD, 4),
-            Self::GetTermios => (libc::TCGETS, 36),
-            Self::SetTermios => (libc::TCSETS, 36),
-            Self::SetTermiosDrain => (libc::TCSETSW, 36),
-            Self::SetTermiosFlush => (libc::TCSETSF, 36),
-            Self::GetWindowSize => (libc::TIOCGWINSZ, 8),
-            Self::SetWindowSize => (libc::TIOCSWINSZ, 8),
-        }
-    }
-
-    /// Bytes of its structure.
-    pub fn size(self) -> usize {
-        self.request().1
-    }
-
-    /// Does the host write the structure (or read it)?
-    pub fn reads(self) -> bool {
-        matches!(self, Self::BytesReadable | Self::GetTermios | Self::GetWindowSize)
-    }
-
-    /// Makes the call.
-    pub fn call(self, fd: BorrowedFd<'_>, data: &mut [u8; 64]) -> Result<(), Errno> {
-        // SAFETY: none of these structures is longer than the buffer.
-        let done = unsafe { libc::ioctl(fd.as_raw_fd(), self.request().0 as _, data.as_mut_ptr()) };
-        result(done as isize).map(drop)
-    }
+/// Bytes that a read would return now (ioctl_tty(2), FIONREAD). `ENOTTY` where the file does not know.
+pub fn bytes_readable(fd: BorrowedFd<'_>) -> Result<u64, Errno> {
+    rustix::io::ioctl_fionread(fd).map_err(errno)
 }
 
 /// Waits for many descriptors; one thread does the waiting.

@@ -1,6 +1,6 @@
 //! Starting the processes of a sandbox: the same binary again, from a clean image.
 
-#![allow(unsafe_code, reason = "clone3, and raw calls between clone and exec")]
+#![allow(unsafe_code, reason = "clone, and raw calls between clone and exec")]
 
 use std::{
     ffi::CString,
@@ -50,16 +50,12 @@ impl Spawn<'_> {
         });
 
         let mut pidfd: i32 = -1;
-        // SAFETY: clone_args is plain data; zero is a valid value for each field.
-        let mut args: libc::clone_args = unsafe { std::mem::zeroed() };
-        args.flags = self.namespaces.bits() | libc::CLONE_PIDFD as u64;
-        args.pidfd = ptr::from_mut(&mut pidfd) as u64;
-        args.exit_signal = libc::SIGCHLD as u64;
+        // Not by clone3, which default filters of containers refuse.
+        let flags = self.namespaces.bits() | libc::CLONE_PIDFD as u64 | libc::SIGCHLD as u64;
         // SAFETY: without CLONE_VM the child has its own copy of everything, as after fork; the
         // process has one thread, so that no lock is held by another at this moment.
-        let pid = unsafe {
-            libc::syscall(libc::SYS_clone3, ptr::from_mut(&mut args), size_of::<libc::clone_args>())
-        };
+        let pid =
+            unsafe { libc::syscall(libc::SYS_clone, flags, 0, ptr::from_mut(&mut pidfd), 0, 0) };
         match pid {
             -1 => Err(last_errno()),
             0 => self.become_program(&argv, maps.as_ref()),
@@ -99,8 +95,11 @@ impl Spawn<'_> {
                     libc::_exit(FAILED);
                 }
             }
-            libc::syscall(libc::SYS_close_range, self.fds.len(), exe - 1, 0);
-            libc::syscall(libc::SYS_close_range, exe + 1, u32::MAX, 0);
+            close_range(self.fds.len() as i32, exe - 1);
+            close_range(exe + 1, i32::MAX);
+            // What they hold in memory must not be left behind in a file.
+            let no_core = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+            libc::setrlimit(libc::RLIMIT_CORE, &no_core);
             libc::syscall(
                 libc::SYS_execveat,
                 exe,
@@ -110,6 +109,23 @@ impl Spawn<'_> {
                 libc::AT_EMPTY_PATH,
             );
             libc::_exit(FAILED)
+        }
+    }
+}
+
+/// Closes the descriptors from `first` to `last`.
+fn close_range(first: i32, last: i32) {
+    // SAFETY: the child has a table of its own, and goes on to another program.
+    unsafe {
+        if libc::syscall(libc::SYS_close_range, first, last, 0) == 0 {
+            return;
+        }
+        // Before Linux 5.9. Limits can be lowered with descriptors open above them; the hard one seldom is.
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit);
+        let last = i32::try_from(limit.rlim_max).map_or(last, |count| last.min(count));
+        for fd in first..=last {
+            libc::close(fd);
         }
     }
 }

@@ -198,9 +198,14 @@ pub(crate) fn landlock_abi() -> Option<u32> {
     u32::try_from(result).ok()
 }
 
-/// True when a child in namespaces of its own may mount there, as the jail does.
+/// True when a child in namespaces of its own may mount there, as the jail does; for the superuser, without a
+/// user namespace if need be.
 pub(crate) fn can_make_namespaces() -> bool {
-    let flags = libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::SIGCHLD;
+    [libc::CLONE_NEWUSER, 0].into_iter().any(|user| can_mount_in(user | libc::CLONE_NEWNS))
+}
+
+fn can_mount_in(namespaces: i32) -> bool {
+    let flags = namespaces | libc::SIGCHLD;
     // SAFETY: without CLONE_VM the child has its own copy of everything, as after fork; it
     // makes two plain system calls and ends.
     unsafe {

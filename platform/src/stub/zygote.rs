@@ -8,7 +8,14 @@
 
 #![allow(unsafe_code, reason = "clones a process and prepares its memory")]
 
-use std::{arch::asm, ffi::c_void, ptr, sync::Arc, time::Duration};
+use std::{
+    arch::asm,
+    ffi::c_void,
+    os::fd::{FromRawFd, OwnedFd},
+    ptr,
+    sync::Arc,
+    time::Duration,
+};
 
 use linux_abi::Errno;
 use rustix::mm::{MapFlags, MprotectFlags, ProtFlags};
@@ -33,6 +40,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct Zygote {
     control: Arc<Control>,
     pid: i32,
+    pidfd: OwnedFd,
     /// Where the host's vDSO is in stub processes.
     host_vdso: Option<u64>,
     requests: u32,
@@ -253,8 +261,9 @@ fn first_calls(nursery: &Nursery, control: &Control, kind: Kind) -> (CallList, O
 
 /// Clones this process, with its descriptors shared; the child goes to `entry` and
 /// never sees this code again.
-fn clone_to(entry: u64, list: u64, then: u64) -> Result<i32, Errno> {
+fn clone_to(entry: u64, list: u64, then: u64) -> Result<(i32, OwnedFd), Errno> {
     let result: i64;
+    let mut pidfd = -1i32;
     // The child must not run a handler of ours: all signals stay blocked in it.
     let all = u64::MAX;
     let mut before = 0u64;
@@ -275,9 +284,9 @@ fn clone_to(entry: u64, list: u64, then: u64) -> Result<i32, Errno> {
             "jmp r14",
             "2:",
             inlateout("rax") libc::SYS_clone => result,
-            in("rdi") libc::CLONE_FILES as u64,
+            in("rdi") (libc::CLONE_FILES | libc::CLONE_PIDFD) as u64,
             in("rsi") 0,
-            in("rdx") 0,
+            in("rdx") ptr::from_mut(&mut pidfd),
             in("r10") 0,
             in("r8") 0,
             in("r12") list,
@@ -288,7 +297,11 @@ fn clone_to(entry: u64, list: u64, then: u64) -> Result<i32, Errno> {
         );
     }
     mask(libc::SIG_SETMASK, &before, ptr::null_mut());
-    if result < 0 { Err(Errno::from_raw(-(result as i32))) } else { Ok(result as i32) }
+    if result < 0 {
+        return Err(Errno::from_raw(-(result as i32)));
+    }
+    // SAFETY: the kernel stored a new descriptor there, which nobody else owns.
+    Ok((result as i32, unsafe { OwnedFd::from_raw_fd(pidfd) }))
 }
 
 impl Zygote {
@@ -310,10 +323,10 @@ impl Zygote {
         control.write_u64(ZYGOTE_OFFSET + Z_UNMAP_LEN, Nursery::SIZE);
         let start = nursery.start;
         let entry = start + Nursery::CODE + blob::relocate();
-        let pid = clone_to(entry, start + Nursery::LIST, blob::zygote())
+        let (pid, pidfd) = clone_to(entry, start + Nursery::LIST, blob::zygote())
             .map_err(failed("cloning the zygote"))?;
         drop(nursery);
-        let mut zygote = Self { control, pid, host_vdso: vdso, requests: 0 };
+        let mut zygote = Self { control, pid, pidfd, host_vdso: vdso, requests: 0 };
         zygote.wait_for(Z_READY, 1)?;
         let optional = zygote.control.read_u64(ZYGOTE_OFFSET + Z_OPTIONAL);
         if optional & NO_VDSO != 0 {
@@ -387,10 +400,8 @@ impl Zygote {
 
 impl Drop for Zygote {
     fn drop(&mut self) {
+        let _ = rustix::process::pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL);
         // SAFETY: a child of ours which was not waited for: the number is still its own.
-        unsafe {
-            libc::kill(self.pid, libc::SIGKILL);
-            libc::waitpid(self.pid, ptr::null_mut(), libc::__WALL);
-        }
+        unsafe { libc::waitpid(self.pid, ptr::null_mut(), libc::__WALL) };
     }
 }

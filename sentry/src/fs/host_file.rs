@@ -14,7 +14,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use platform::host::{self, poller as host_io, poller::SmallIoctl};
+use platform::host::{self, poller as host_io};
 
 pub use self::{inode::HostInode, poller::HostPoller};
 use crate::{
@@ -141,16 +141,12 @@ impl FileOps for HostFile {
         request: u32,
         arg: UserAddr,
     ) -> SysResult<u64> {
-        let call = SmallIoctl::from_request(request).ok_or(Errno::ENOTTY)?;
-        let mut data = [0; 64];
-        let used = data.get_mut(..call.size()).ok_or(Errno::EINVAL)?;
-        if !call.reads() {
-            task.mm().copy_in(arg, used)?;
+        // Terminals are not passed through (`kernel::tty`), so that there is nothing else to ask.
+        if u64::from(request) != libc::FIONREAD {
+            return err!(ENOTTY);
         }
-        call.call(self.fd.as_fd(), &mut data)?;
-        if call.reads() {
-            task.mm().copy_out(arg, data.get(..call.size()).ok_or(Errno::EINVAL)?)?;
-        }
+        let bytes = host_io::bytes_readable(self.fd.as_fd())?;
+        task.mm().copy_out(arg, &i32::try_from(bytes).unwrap_or(i32::MAX).to_ne_bytes())?;
         Ok(0)
     }
 
