@@ -18,6 +18,12 @@ pub(crate) enum Command {
     Run(Box<RunArgs>),
     /// Say what this host offers, and what is weaker or slower without it.
     Doctor,
+    /// List the profiles that are built in, or print one.
+    Profiles {
+        /// The one to print.
+        #[arg(value_name = "NAME")]
+        name: Option<String>,
+    },
     /// List the system calls and how far each is implemented.
     Syscalls(SyscallsArgs),
 }
@@ -26,6 +32,7 @@ const RUN_HELP: &str = "\
 Examples:
   lazaret run -- python3 script.py          the host's files, read-only, under a private overlay
   lazaret run --bind . -- make              may change the current directory for good
+  lazaret run --profile strict -- ./program  its own directory to look at, little else
   lazaret run --rootfs ./debian -- bash     another root
   lazaret run --strace=trace.txt -- ls      what it does
   lazaret run --jail namespaces -- make     or not at all, if the host gives none (see lazaret doctor)
@@ -36,6 +43,11 @@ Exit status: the command's; 128+N when signal N killed it; 124 out of time (--ti
 #[derive(Debug, Args)]
 #[command(after_help = RUN_HELP)]
 pub(crate) struct RunArgs {
+    /// Take what the sandbox may have from a profile: one of those that `lazaret profiles` lists, or a file
+    /// (docs/profiles.md). Other options override what it says.
+    #[arg(long, value_name = "NAME|FILE")]
+    pub(crate) profile: Option<OsString>,
+
     /// How guest code runs.
     #[arg(long, value_enum, default_value_t = PlatformArg::Auto)]
     pub(crate) platform: PlatformArg,
@@ -65,9 +77,13 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "DEST")]
     pub(crate) tmpfs: Vec<OsString>,
 
-    /// Where changes of the root go: into memory, or nowhere (read-only root).
-    #[arg(long, value_enum, default_value_t = OverlayArg::Memory)]
-    pub(crate) overlay: OverlayArg,
+    /// Where changes of the root go: into memory (unless a profile says otherwise), or nowhere (read-only root).
+    #[arg(long, value_enum)]
+    pub(crate) overlay: Option<OverlayArg>,
+
+    /// The network inside: the sandbox's own loopback (unless a profile says otherwise), or none.
+    #[arg(long, value_enum)]
+    pub(crate) network: Option<NetworkArg>,
 
     /// Set an environment variable; without `=`, take it from this environment.
     #[arg(long, short, value_name = "NAME[=VALUE]")]
@@ -134,15 +150,17 @@ pub(crate) struct RunArgs {
     pub(crate) argv: Vec<OsString>,
 }
 
+/// Bytes of memory that a program needs to start.
+pub(crate) const LEAST_MEMORY: u64 = 4 << 20;
+
 /// As [`amount`]; enough for a program to start.
 fn size(text: &str) -> Result<u64, String> {
-    const LEAST: u64 = 4 << 20;
     let bytes = amount(text)?;
-    if bytes < LEAST { Err("is too little: 4M at least".into()) } else { Ok(bytes) }
+    if bytes < LEAST_MEMORY { Err("is too little: 4M at least".into()) } else { Ok(bytes) }
 }
 
 /// `64M` and the like, in powers of 1024.
-fn amount(text: &str) -> Result<u64, String> {
+pub(crate) fn amount(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
     let unit = match text.get(digits.len()..).unwrap_or_default().to_ascii_uppercase().as_str() {
         "" | "B" => 0,
@@ -206,6 +224,13 @@ impl JailArg {
 pub(crate) enum OverlayArg {
     Memory,
     None,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum NetworkArg {
+    /// No Internet sockets at all.
+    None,
+    Loopback,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -11,6 +11,7 @@ mod control;
 mod doctor;
 mod gofer_role;
 mod jail;
+mod profile;
 mod run;
 mod sentry_role;
 mod syscalls;
@@ -37,6 +38,7 @@ fn main() -> ExitCode {
     let result = match cli.command {
         args::Command::Run(args) => run::run(*args),
         args::Command::Doctor => doctor::print(),
+        args::Command::Profiles { name } => profile::print(name.as_deref()),
         args::Command::Syscalls(args) => syscalls::print(&args),
     };
     result.unwrap_or_else(|error| {

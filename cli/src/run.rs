@@ -9,17 +9,26 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 
-use crate::{args::RunArgs, terminal::Terminal};
+use crate::{
+    args::RunArgs,
+    profile::{self, Places, Profile},
+    terminal::Terminal,
+};
 
 /// Runs one sandbox to its end.
 pub(crate) fn run(args: RunArgs) -> Result<ExitCode> {
     let terminal = Terminal::find();
-    let plan = config::plan(&args, terminal.as_ref())?;
+    let cwd = config::cwd(&args)?;
+    let profile = match &args.profile {
+        Some(name) => profile::load(name, &Places::new(&cwd))?,
+        None => Profile::default(),
+    };
+    let plan = config::plan(&args, &profile, &cwd, terminal.as_ref())?;
     // Before anything is started: the children take over the signal mask only as far as they choose.
     let signals = supervise::catch_signals().context("cannot catch signals")?;
     let sandbox = processes::start(&plan, &args)?;
     drop(plan);
-    let limit = config::seconds(args.time_limit, "--time-limit")?;
+    let limit = config::seconds(args.time_limit.or(profile.limits.time), "--time-limit")?;
     if let Some(terminal) = &terminal {
         terminal.make_raw();
     }

@@ -1,3 +1,5 @@
+//! What the guest may do is in [`profiles`]; the rest is about the host.
+//!
 //! What the host kernel may be asked by each of Lazaret's own processes: seccomp(2) filters, written down
 //! as data in `seccomp/` and compiled when Lazaret is built.
 //!
@@ -6,6 +8,8 @@
 //! which here means that the next stage is asked; the last one kills the process. Stages that refuse (`errno`) are
 //! for what the C library tries and can do without: `clone3`, whose arguments no filter sees.
 #![forbid(unsafe_code)]
+
+pub mod profiles;
 
 use seccompiler::{apply_filter_all_threads, sock_filter};
 

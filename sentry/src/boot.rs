@@ -92,6 +92,9 @@ impl Sandbox {
         let client = Arc::new(client);
         let config = self.config;
         let kernel = Kernel::new(self.platform, self.memory, config.limits);
+        if !config.has_network {
+            kernel.network.switch_off();
+        }
         kernel.uts.set_host_name(config.hostname.as_bytes());
         if let Some(sink) = self.strace {
             kernel.set_tracer(Arc::new(strace::Strace::new(sink)));

@@ -4,6 +4,7 @@
 //! * [`mm`]: VMAs and user memory; [`loader`]: from an ELF file to a new image.
 //! * [`vfs`]: dentries, mounts, path walk, file descriptions; [`fs`]: the file systems.
 //! * [`socket`]: AF_UNIX and loopback TCP/UDP.
+//! * [`policy`]: what a profile lets the guest do with which file.
 //! * [`wait`]: the one way to block; [`time`]: the one place clocks are read.
 //! * [`syscalls`]: the table, and the handlers that decode, check and call the above.
 //!
@@ -19,6 +20,7 @@ pub mod kernel;
 pub mod loader;
 pub mod lock_order;
 pub mod mm;
+pub mod policy;
 pub mod socket;
 pub mod strace;
 pub mod syscalls;

@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use libtest_mimic::{Failed, Trial};
-use tests::lazaret;
+use tests::lazaret::{self, PLATFORMS};
 use tests::process::{self, Finished};
 use tests::scratch::{Scratch, workplace};
 use tests::steady::steady;
@@ -23,7 +23,7 @@ const GRACE: Duration = Duration::from_secs(5);
 /// A variable that marks all processes of one test, whose value is its own.
 const MARK: &str = "LAZARET_TEST_MARK";
 
-/// One shell command, in which `$LAZARET` is the binary.
+/// One shell command, in which `$LAZARET` is the binary, and `$RUN` runs it on the platform under test.
 pub(crate) struct Case {
     name: &'static str,
     script: &'static str,
@@ -308,11 +308,11 @@ fn marked(mark: &str) -> Vec<String> {
     found
 }
 
-fn check(case: &Case) -> Result<(), Failed> {
+fn check(case: &Case, platform: &str) -> Result<(), Failed> {
     let scratch = Scratch::new(workplace(env!("CARGO_TARGET_TMPDIR")))?;
     prepare(scratch.path())?;
     let mark = scratch.path().as_os_str().to_owned();
-    let finished = run(case, scratch.path(), &mark)?;
+    let finished = run(case, platform, scratch.path(), &mark)?;
     if finished.code() != Some(case.code) {
         return Err(format!("want exit status {}: {}", case.code, finished.describe()).into());
     }
@@ -334,12 +334,13 @@ fn check(case: &Case) -> Result<(), Failed> {
     Ok(())
 }
 
-fn run(case: &Case, directory: &Path, mark: &OsString) -> Result<Finished, Failed> {
+fn run(case: &Case, platform: &str, directory: &Path, mark: &OsString) -> Result<Finished, Failed> {
     let mut command = Command::new("bash");
     command
         .args(["-c", case.script])
         .current_dir(directory)
         .env("LAZARET", lazaret::binary()?)
+        .env("RUN", format!("{} run --platform {platform}", lazaret::binary()?.display()))
         .env(MARK, mark)
         .stdin(std::process::Stdio::null());
     let mark = mark.to_string_lossy();
@@ -357,9 +358,16 @@ fn run(case: &Case, directory: &Path, mark: &OsString) -> Result<Finished, Faile
     if left.is_empty() { Ok(finished) } else { Err(format!("left behind: {left:?}").into()) }
 }
 
-/// One test for each case.
+/// One test for each case; those of profiles on each platform.
 pub(crate) fn trials() -> impl Iterator<Item = Trial> {
-    CASES.iter().chain(crate::jail::CASES).map(|case| {
-        Trial::test(format!("cli::{}", case.name), move || steady(case.name, || check(case)))
-    })
+    let trial = |name: String, case: &'static Case, platform: &'static str| {
+        Trial::test(name, move || steady(case.name, || check(case, platform)))
+    };
+    let plain = CASES.iter().chain(crate::jail::CASES);
+    let plain = plain.map(move |case| trial(format!("cli::{}", case.name), case, "auto"));
+    let each = PLATFORMS.iter().flat_map(move |platform| {
+        let name = move |case: &Case| format!("{platform}::profiles::{}", case.name);
+        crate::profiles::CASES.iter().map(move |case| trial(name(case), case, platform))
+    });
+    plain.chain(each)
 }

@@ -4,6 +4,7 @@
 
 mod command_line;
 mod jail;
+mod profiles;
 mod scripts;
 
 use std::process::ExitCode;

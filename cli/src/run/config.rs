@@ -17,7 +17,8 @@ use sentry::{
 };
 
 use crate::{
-    args::{OverlayArg, RunArgs},
+    args::{NetworkArg, OverlayArg, RunArgs},
+    profile::{Network, Profile},
     terminal::Terminal,
 };
 
@@ -42,23 +43,20 @@ pub(crate) fn seconds(given: Option<f64>, option: &str) -> Result<Option<Duratio
     taken.with_context(|| format!("{option} takes a number of seconds"))
 }
 
-/// Checks the options and makes the plan.
-pub(crate) fn plan(args: &RunArgs, terminal: Option<&Terminal>) -> Result<Plan> {
+/// Checks the options and makes the plan. What an option says goes before what the profile says.
+pub(crate) fn plan(
+    args: &RunArgs,
+    profile: &Profile,
+    cwd: &Path,
+    terminal: Option<&Terminal>,
+) -> Result<Plan> {
     let root = args.rootfs.as_deref().unwrap_or(Path::new("/"));
     let kind = fs::metadata(root).with_context(|| format!("root {}", root.display()))?;
     if !kind.is_dir() {
         bail!("root {} is not a directory", root.display());
     }
     let mut trees = vec![Tree { path: absolute(root)?, read_only: true }];
-    let mut mounts = Vec::new();
-    for (options, read_only) in [(&args.ro_bind, true), (&args.bind, false)] {
-        for option in options {
-            mounts.push(bind(option, read_only, &mut trees)?);
-        }
-    }
-    for target in &args.tmpfs {
-        mounts.push(MountSpec::Tmpfs { target: inside_path(target.as_ref())? });
-    }
+    let mut mounts = mounts(args, profile, &mut trees)?;
     // Outer places first, so that none hides another.
     mounts.sort_by_key(|mount| match mount {
         MountSpec::Bind { target, .. } | MountSpec::Tmpfs { target } => {
@@ -73,20 +71,21 @@ pub(crate) fn plan(args: &RunArgs, terminal: Option<&Terminal>) -> Result<Plan> 
         rustix::io::fcntl_getfd(rustix::stdio::stdout()).is_ok(),
         rustix::io::fcntl_getfd(rustix::stdio::stderr()).is_ok(),
     ];
+    let limits = &profile.limits;
     let sentry = Config {
         platform: args.platform.name().to_owned(),
         argv: args.argv.iter().map(|arg| arg.as_bytes().to_vec()).collect(),
-        env: environment(args)?,
-        cwd: cwd(args)?,
+        env: environment(args, profile)?,
+        cwd: inside_path(cwd)?,
         uid,
         gid,
         groups,
         hostname: args.hostname.clone(),
         root: RootSpec {
             tree: 0,
-            overlay: match args.overlay {
-                OverlayArg::Memory => OverlayMode::Memory,
-                OverlayArg::None => OverlayMode::None,
+            overlay: match args.overlay.or(profile.mounts.overlay) {
+                Some(OverlayArg::None) => OverlayMode::None,
+                Some(OverlayArg::Memory) | None => OverlayMode::Memory,
             },
         },
         mounts,
@@ -98,16 +97,40 @@ pub(crate) fn plan(args: &RunArgs, terminal: Option<&Terminal>) -> Result<Plan> 
             None => Strace::Stderr,
         }),
         log_level: args.log_level.name().to_owned(),
-        memory_limit: args.memory.or_else(default_memory),
+        memory_limit: args.memory.or(limits.memory).or_else(default_memory),
         limits: SandboxLimits {
-            pids: args.pids,
-            files: args.files,
-            disk: args.disk,
-            cpu_time: seconds(args.cpu_time, "--cpu-time")?,
+            pids: args.pids.or(limits.pids),
+            files: args.files.or(limits.files),
+            disk: args.disk.or(limits.disk),
+            cpu_time: seconds(args.cpu_time.or(limits.cpu_time), "--cpu-time")?,
+        },
+        has_network: match args.network {
+            Some(network) => network == NetworkArg::Loopback,
+            None => profile.network != Some(Network::None),
         },
         rlimits: rlimits(),
     };
     Ok(Plan { sentry, trees })
+}
+
+/// What is mounted over the root: the profile's first, so that an option for the same place comes to lie on top.
+fn mounts(args: &RunArgs, profile: &Profile, trees: &mut Vec<Tree>) -> Result<Vec<MountSpec>> {
+    let from_profile = &profile.mounts;
+    let mut mounts = Vec::new();
+    for (ro_bind, writable, tmpfs) in [
+        (&from_profile.ro_bind, &from_profile.bind, &from_profile.tmpfs),
+        (&args.ro_bind, &args.bind, &args.tmpfs),
+    ] {
+        for (options, read_only) in [(ro_bind, true), (writable, false)] {
+            for option in options {
+                mounts.push(bind(option, read_only, trees)?);
+            }
+        }
+        for target in tmpfs {
+            mounts.push(MountSpec::Tmpfs { target: inside_path(target.as_ref())? });
+        }
+    }
+    Ok(mounts)
 }
 
 fn absolute(path: &Path) -> Result<PathBuf> {
@@ -143,19 +166,26 @@ fn inside_path(path: &Path) -> Result<Vec<u8>> {
     Ok(path.as_os_str().as_bytes().to_vec())
 }
 
-fn cwd(args: &RunArgs) -> Result<Vec<u8>> {
-    let path = match &args.cwd {
+/// Where the command starts, inside.
+pub(crate) fn cwd(args: &RunArgs) -> Result<PathBuf> {
+    Ok(match &args.cwd {
         Some(path) => path.clone(),
         // Another root need not have the caller's directory.
         None if args.rootfs.is_some() => PathBuf::from("/"),
         None => std::env::current_dir().context("the current directory")?,
-    };
-    inside_path(&path)
+    })
 }
 
-fn environment(args: &RunArgs) -> Result<Vec<Vec<u8>>> {
-    let mut vars: Vec<(OsString, OsString)> =
-        if args.clearenv { Vec::new() } else { std::env::vars_os().collect() };
+/// The caller's, as far as option and profile let it through; then what the profile sets; then the options.
+fn environment(args: &RunArgs, profile: &Profile) -> Result<Vec<Vec<u8>>> {
+    let mut vars: Vec<(OsString, OsString)> = match args.clearenv {
+        true => Vec::new(),
+        false => std::env::vars_os().filter(|(name, _)| profile.env.keeps(name)).collect(),
+    };
+    for (name, value) in &profile.env.set {
+        vars.retain(|(known, _)| known != name);
+        vars.push((name.clone(), value.clone()));
+    }
     for option in &args.env {
         let bytes = option.as_bytes();
         let (name, value) = match bytes.iter().position(|&byte| byte == b'=') {

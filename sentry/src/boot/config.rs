@@ -37,6 +37,8 @@ pub struct Config {
     /// Bytes of guest memory, at most.
     pub memory_limit: Option<u64>,
     pub limits: SandboxLimits,
+    /// Are there Internet sockets, on the loopback?
+    pub has_network: bool,
     /// (soft, hard) by resource number, as the launcher had them.
     pub rlimits: Vec<(u32, u64, u64)>,
 }

@@ -11,7 +11,10 @@ mod ports;
 mod tcp;
 mod udp;
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use self::{ports::Ports, tcp::TcpSocket, udp::UdpSocket};
 use super::{Common, SocketOps};
@@ -26,6 +29,14 @@ pub struct Network {
     tcp: Ports<TcpSocket>,
     udp: Ports<UdpSocket>,
     udplite: Ports<UdpSocket>,
+    is_off: AtomicBool,
+}
+
+impl Network {
+    /// From now on there are no Internet sockets.
+    pub fn switch_off(&self) {
+        self.is_off.store(true, Ordering::Relaxed);
+    }
 }
 
 /// socket(2) for AF_INET and AF_INET6.
@@ -36,6 +47,9 @@ pub(super) fn create(
     protocol: i32,
 ) -> SysResult<Arc<dyn SocketOps>> {
     let (cred, kernel) = (task.cred(), task.kernel().clone());
+    if kernel.network.is_off.load(Ordering::Relaxed) {
+        return err!(EAFNOSUPPORT);
+    }
     if !(0..=262).contains(&protocol) {
         return err!(EINVAL);
     }
