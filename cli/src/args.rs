@@ -101,9 +101,9 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "UID[:GID]")]
     pub(crate) user: Option<String>,
 
-    /// Host name inside.
-    #[arg(long, value_name = "NAME", default_value = "lazaret")]
-    pub(crate) hostname: String,
+    /// Host name inside; by default the host's, to which its /etc/hosts belongs, or "lazaret" with --rootfs.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) hostname: Option<String>,
 
     /// Print each system call, decoded, to FILE or standard error.
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]

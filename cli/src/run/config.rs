@@ -80,7 +80,7 @@ pub(crate) fn plan(
         uid,
         gid,
         groups,
-        hostname: args.hostname.clone(),
+        hostname: host_name(args),
         root: RootSpec {
             tree: 0,
             overlay: match args.overlay.or(profile.mounts.overlay) {
@@ -264,4 +264,12 @@ fn rlimits() -> Vec<(u32, u64, u64)> {
             (resource as u32, raw(limit.current), raw(limit.maximum))
         })
         .collect()
+}
+
+/// Programs look up the name of the host they are on, and /etc/hosts has an answer for one name only. The host's own
+/// is in its /etc/hostname for everyone to read, where its root is shown.
+fn host_name(args: &RunArgs) -> String {
+    let own = || rustix::system::uname().nodename().to_str().map(str::to_owned).ok();
+    let default = || if args.rootfs.is_none() { own() } else { None };
+    args.hostname.clone().or_else(default).unwrap_or_else(|| "lazaret".to_owned())
 }

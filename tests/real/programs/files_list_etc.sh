@@ -1,0 +1,1 @@
+ls -laR /etc

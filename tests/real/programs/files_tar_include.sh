@@ -1,0 +1,1 @@
+tar c /usr/include | sha256sum
