@@ -39,6 +39,7 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn serve() -> anyhow::Result<()> {
+    platform::host::share_one_heap();
     let config: GoferConfig = read_config(3)?;
     let socket = inherited(4)?;
     let trees = (0..)

@@ -6,6 +6,7 @@ mod cpu_clock;
 mod cpuid;
 mod cycles;
 mod file;
+mod heap;
 mod io;
 mod limits;
 mod own_maps;
@@ -20,6 +21,7 @@ pub use cpu_clock::{host_tid, thread_cpu_ns};
 pub use cpuid::{Cache, CpuIdentity, cpu_identity};
 pub(crate) use cycles::cycles;
 pub use file::{allocate, file_size, seek_data, seek_hole, sync_file};
+pub use heap::share_one_heap;
 pub use io::{preadv, pwritev, readv, writev};
 pub use limits::{
     cpu_count, current_cpu, fill_random, hwcap, max_open_files, min_signal_stack, raise_open_files,

@@ -6,7 +6,13 @@ mod message;
 mod mounts;
 mod stdio;
 
-use std::{os::fd::OwnedFd, sync::Arc};
+use std::{
+    os::fd::OwnedFd,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use gofer_wire::GoferClient;
 use linux_abi::{Errno, Signal, process::Rlimit};
@@ -44,6 +50,8 @@ pub struct Sandbox {
 pub struct Running {
     kernel: Arc<Kernel>,
     console: Option<stdio::Console>,
+    /// Everything was killed because the file server went.
+    files_lost: Arc<AtomicBool>,
 }
 
 /// Why a sandbox could not be started.
@@ -100,8 +108,11 @@ impl Sandbox {
             kernel.set_tracer(Arc::new(strace::Strace::new(sink)));
         }
         let dying = Arc::downgrade(&kernel);
+        let files_lost = Arc::new(AtomicBool::new(false));
+        let lost = files_lost.clone();
         client.on_death(move || {
             tracing::error!("the file server is gone; ending the sandbox");
+            lost.store(true, Ordering::Release);
             if let Some(kernel) = dying.upgrade() {
                 kernel.kill_all();
             }
@@ -133,7 +144,7 @@ impl Sandbox {
             Errno::ENOENT if init::is_there(&cx, &path) => BootError::Interpreter { name: command },
             errno => BootError::Command { name: command, errno },
         })?;
-        Ok(Running { kernel, console: streams.console })
+        Ok(Running { kernel, console: streams.console, files_lost })
     }
 }
 
@@ -199,6 +210,9 @@ impl Running {
             console.drain();
         }
         match status {
+            ExitStatus::Signaled { .. } if self.files_lost.load(Ordering::Acquire) => {
+                FromSentry::FilesLost
+            }
             ExitStatus::Exited(code) => FromSentry::Exited { code: i32::from(code) },
             ExitStatus::Signaled { signal, .. } => FromSentry::Signaled { signal: signal.number() },
         }

@@ -132,6 +132,28 @@ pub(crate) const CASES: &[Case] = &[
         0,
         "",
     ),
+    // The file server's memory grows and shrinks, which makes its allocator ask the host.
+    case(
+        "long_listings_by_someone_who_may_nothing",
+        without_further_user_namespaces!(
+            "-Urmp",
+            "exec setpriv --no-new-privs --bounding-set -all --inh-caps -all $LAZARET run -- bash -c \"
+             for i in 1 2 3 4 5 6; do ls -laR /etc; find /usr/include /usr/share/doc -newer /etc/passwd; done > /dev/null 2>&1; exit 0\""
+        ),
+        0,
+        "",
+    ),
+    case(
+        "the_file_servers_death_is_told",
+        "$LAZARET run -- sh -c 'while :; do ls /proc; done > /dev/null' & launcher=$!
+         sleep 1
+         for process in $(cat /proc/$launcher/task/$launcher/children); do
+             tr '\\0' ' ' < /proc/$process/cmdline | grep -q internal-gofer && kill -SYS $process
+         done
+         wait $launcher",
+        125,
+        "file server was killed by its seccomp filter",
+    ),
     // What the processes have.
     case(
         "nothing_of_the_launcher_is_passed_on",

@@ -34,7 +34,7 @@ def arguments():
     p.add_argument("--platform", action="append", help="systrap, ptrace (default: both)")
     p.add_argument("--jail", help="rung to insist on")
     p.add_argument("--option", action="append", default=[], help="further option of lazaret run")
-    p.add_argument("--as-user", action="store_true", help="as nobody, inside without user namespaces (needs root)")
+    p.add_argument("--as-user", action="store_true", help="as nobody, where no user namespace can be made (needs root)")
     p.add_argument("--wrap", default="", help="command that starts lazaret, e.g. one that applies a filter")
     p.add_argument("--only", action="append", metavar="GLOB", help="scripts, or script:argument")
     p.add_argument("--work", default="/var/tmp/lazaret-real", help="work directory, not below /tmp")
@@ -43,13 +43,11 @@ def arguments():
 
 
 def runners(a):
-    user = AS_USER if a.as_user else []
+    # The oracle too, because files of others have no owner there.
+    user = [*AS_USER, "unshare", "-Ur", "sh", "-c", NO_NAMESPACES, "sh"] if a.as_user else []
     yield "native", user
     for platform in a.platform or ["systrap", "ptrace"]:
-        command = list(user)
-        if a.as_user:
-            command += ["unshare", "-Ur", "sh", "-c", NO_NAMESPACES, "sh"]
-        command += shlex.split(a.wrap) + [a.lazaret, "run", "--platform", platform]
+        command = user + shlex.split(a.wrap) + [a.lazaret, "run", "--platform", platform]
         command += ["--jail", a.jail] if a.jail else []
         if os.environ.get("REAL_SOURCES"):
             command += ["--ro-bind", os.environ["REAL_SOURCES"]]

@@ -37,6 +37,15 @@ pub(crate) enum Outcome {
     },
 }
 
+impl From<FromSentry> for Outcome {
+    fn from(message: FromSentry) -> Self {
+        match message {
+            FromSentry::FilesLost => Self::GoferLost { signal: None },
+            message => Self::Sentry(message),
+        }
+    }
+}
+
 /// Signals that are for the command, as file descriptor.
 pub(crate) fn catch_signals() -> nix::Result<SignalFd> {
     let mut set = SigSet::empty();
@@ -85,13 +94,13 @@ pub(crate) fn until_exit(
         if from_sentry {
             match control::receive(&sandbox.control, RecvFlags::DONTWAIT) {
                 Some(FromSentry::Stopped) => suspend(sandbox, signals, terminal),
-                Some(message) => break Outcome::Sentry(message),
+                Some(message) => break Outcome::from(message),
                 None => break Outcome::Lost { signal: None },
             }
         } else if gone {
             break Outcome::Lost { signal: None };
         } else if no_files {
-            break last_words(sandbox).map_or(Outcome::GoferLost { signal: None }, Outcome::Sentry);
+            break last_words(sandbox).map_or(Outcome::GoferLost { signal: None }, Outcome::from);
         }
         if signal {
             pass_signals(sandbox, signals, terminal);
@@ -199,6 +208,7 @@ pub(crate) fn report(outcome: Outcome) -> ExitCode {
             eprintln!("lazaret: {message}");
             (status as u8).into()
         }
+        Outcome::Sentry(FromSentry::FilesLost) => report(Outcome::GoferLost { signal: None }),
         Outcome::GoferLost { signal } => {
             match killed_by_filter(signal) {
                 true => eprintln!("lazaret: the file server {BY_FILTER}; the command was killed"),

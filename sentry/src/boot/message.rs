@@ -25,4 +25,6 @@ pub enum FromSentry {
     /// The command stopped, and nobody inside can continue it: give the user's shell a turn. Nothing more is
     /// read from the terminal.
     Stopped,
+    /// The file server went, and the command was killed for it.
+    FilesLost,
 }
