@@ -132,6 +132,19 @@ pub(crate) const CASES: &[Case] = &[
         0,
         "",
     ),
+    case(
+        "dockers_default_profile_without_capabilities",
+        without!(
+            "docker",
+            "for platform in systrap ptrace; do
+                 setpriv --no-new-privs --bounding-set -all --inh-caps -all $deny $LAZARET run --platform $platform -- bash -c '
+                     cat <(seq 5 | sort -r) | head -1; perl -e \"print 6\"; (sleep 0.1 & wait)' > out || exit 1
+                 test \"$(tr -d '\\n' < out)\" = 56 || exit 2
+             done"
+        ),
+        0,
+        "",
+    ),
     // The file server's memory grows and shrinks, which makes its allocator ask the host.
     case(
         "long_listings_by_someone_who_may_nothing",
