@@ -157,6 +157,16 @@ pub(crate) const CASES: &[Case] = &[
         "",
     ),
     case(
+        "a_directory_that_the_host_does_not_let_us_read_cannot_be_opened",
+        without_further_user_namespaces!(
+            "-Urmp",
+            "mkdir -m 0 closed && exec setpriv --no-new-privs --bounding-set -all --inh-caps -all $LAZARET run -- bash -c \"
+             ls closed 2>&1 | grep -q cannot.open\""
+        ),
+        0,
+        "",
+    ),
+    case(
         "the_file_servers_death_is_told",
         "$LAZARET run -- sh -c 'while :; do ls /proc; done > /dev/null' & launcher=$!
          sleep 1

@@ -301,8 +301,13 @@ pub(super) struct GoferDirFile {
 }
 
 impl GoferDirFile {
-    pub(super) fn new(inode: Arc<GoferInode>) -> Self {
-        Self { inode, snapshot: Mutex::new(None) }
+    /// Fails with `EACCES` where the host lets the file server not read the directory, whatever the guest may
+    /// do inside: one that not everybody may read is tried.
+    pub(super) fn open(inode: Arc<GoferInode>) -> SysResult<Self> {
+        if inode.cached_attr().mode & libc::S_IROTH == 0 {
+            inode.list()?;
+        }
+        Ok(Self { inode, snapshot: Mutex::new(None) })
     }
 }
 

@@ -330,7 +330,7 @@ impl Inode for GoferInode {
     fn open(self: Arc<Self>, _path: &VfsPath, flags: u32) -> SysResult<Box<dyn FileOps>> {
         match self.file_type() {
             Some(FileType::Regular) => self.open_regular(flags),
-            Some(FileType::Directory) => Ok(Box::new(GoferDirFile::new(self))),
+            Some(FileType::Directory) => Ok(Box::new(GoferDirFile::open(self)?)),
             Some(FileType::Symlink) => err!(ELOOP),
             // Host devices, fifos and sockets are not reachable through files.
             _ => err!(ENXIO),

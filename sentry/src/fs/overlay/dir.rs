@@ -176,6 +176,16 @@ impl OverlayInode {
         Ok(names)
     }
 
+    /// Opens the directory below for once, where not everybody may.
+    pub(super) fn try_lower(&self) -> SysResult<()> {
+        match &self.lower {
+            Some(lower) if lower.metadata()?.mode & libc::S_IROTH == 0 => {
+                super::file::open_lower(&self.shared, lower).map(drop)
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn is_empty(&self) -> SysResult<bool> {
         let mine = self.entries(|entries| {
             entries.slots.values().any(|slot| matches!(slot, Slot::There { .. }))

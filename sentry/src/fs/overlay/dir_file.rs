@@ -23,8 +23,10 @@ pub(super) struct OverlayDirFile {
 }
 
 impl OverlayDirFile {
-    pub(super) fn new(inode: Arc<OverlayInode>) -> Self {
-        Self { inode, snapshot: Mutex::new(None) }
+    /// Fails where the lower directory cannot be opened: the host may let less be read than the guest's credentials do.
+    pub(super) fn open(inode: Arc<OverlayInode>) -> SysResult<Self> {
+        inode.try_lower()?;
+        Ok(Self { inode, snapshot: Mutex::new(None) })
     }
 
     fn names(&self, from: u64) -> SysResult<Names> {

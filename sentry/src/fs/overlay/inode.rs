@@ -384,7 +384,7 @@ impl Inode for OverlayInode {
     fn open(self: Arc<Self>, path: &VfsPath, flags: u32) -> SysResult<Box<dyn FileOps>> {
         match self.kind {
             FileType::Regular => Ok(Box::new(OverlayFile::open(self)?)),
-            FileType::Directory => Ok(Box::new(OverlayDirFile::new(self))),
+            FileType::Directory => Ok(Box::new(OverlayDirFile::open(self)?)),
             FileType::Symlink => err!(ELOOP),
             FileType::Socket => err!(ENXIO),
             FileType::Fifo => self.fifo()?.open(flags),
