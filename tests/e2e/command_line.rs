@@ -242,8 +242,18 @@ const CASES: &[Case] = &[
         0,
         "",
     ),
-    case("the_host_name_is_the_one_of_the_hosts_etc_hosts", "test $($LAZARET run -- uname -n) = $(uname -n)", 0, ""),
-    case("a_root_of_its_own_has_a_host_name_of_its_own", "test $($LAZARET run --rootfs / -- uname -n) = lazaret", 0, ""),
+    case(
+        "the_host_name_is_the_one_of_the_hosts_etc_hosts",
+        "test $($LAZARET run -- uname -n) = $(uname -n)",
+        0,
+        "",
+    ),
+    case(
+        "a_root_of_its_own_has_a_host_name_of_its_own",
+        "test $($LAZARET run --rootfs / -- uname -n) = lazaret",
+        0,
+        "",
+    ),
     case("hostname_option", "test $($LAZARET run --hostname box -- uname -n) = box", 0, ""),
     case(
         "children_of_the_command_end_with_it",
