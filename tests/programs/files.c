@@ -514,3 +514,24 @@ IN_DIR_CASE(clone_range_ioctls_are_refused_where_not_supported)
 	expect_eq(ioctl(other, 0x40049409, 0x3fff), -1);
 	expect_eq(errno, EBADF);
 }
+
+IN_DIR_CASE(a_buffer_that_no_program_can_have_is_efault_before_anything_is_read)
+{
+	char text[16] = "";
+	write_file("file", "0123456789");
+	int fd = expect_ok(open("file", O_RDONLY));
+	void *beyond = (void *)0x7ffffffff000UL;
+	expect_errno(syscall(SYS_read, fd, text, 0x7fffffffffffffffL), EFAULT);
+	expect_errno(syscall(SYS_read, fd, text, -1L), EFAULT);
+	expect_errno(syscall(SYS_read, fd, (void *)-4096L, 1), EFAULT);
+	expect_eq(syscall(SYS_read, fd, beyond, 0), 0);
+	expect_errno(syscall(SYS_read, fd, beyond + 1, 0), EFAULT);
+	struct iovec two[2] = {{text, 4}, {text, 0x7fffffffffffffffL}};
+	expect_errno(readv(fd, two, 2), EFAULT);
+	two[1].iov_len = -1L;
+	expect_errno(readv(fd, two, 2), EINVAL);
+	two[1] = (struct iovec){beyond + 1, 0};
+	expect_errno(readv(fd, two, 2), EFAULT);
+	expect_eq(read(fd, text, 4), 4); /* nothing was taken by any of these */
+	expect_mem(text, "0123", 4);
+}

@@ -30,16 +30,6 @@ pub struct MMsgHdr {
     pub pad: u32,
 }
 
-/// `struct iovec`.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
-)]
-#[repr(C)]
-pub struct IoVec {
-    pub base: u64,
-    pub len: u64,
-}
-
 /// `struct cmsghdr`.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,

@@ -50,17 +50,27 @@ impl At {
     }
 }
 
+/// One past the last address that programs can have (`TASK_SIZE_MAX`).
+const TASK_SIZE: u64 = 0x7fff_ffff_f000;
+
+/// `EFAULT` for a buffer that reaches beyond what any program can have, whether or not so much of it is used
+/// (`access_ok`).
+fn check_range(addr: UserAddr, len: u64) -> SysResult<()> {
+    match addr.0.checked_add(len) {
+        Some(end) if end <= TASK_SIZE => Ok(()),
+        _ => err!(EFAULT),
+    }
+}
+
 /// One guest buffer.
 fn buffer(addr: UserAddr, len: usize) -> SysResult<UserIovecs> {
-    if isize::try_from(len).is_err() {
-        return err!(EINVAL);
-    }
+    check_range(addr, len as u64)?;
     let mut iovecs = UserIovecs::new();
     iovecs.push((addr, len.min(MAX_RW_COUNT)));
     Ok(iovecs)
 }
 
-/// The buffers of readv(2): `EINVAL` for too many or too long ones (`import_iovec`).
+/// The buffers of readv(2) and sendmsg(2): `EINVAL` for too many or too long ones (`import_iovec`).
 pub(super) fn read_iovecs(
     task: &CurrentTask,
     iov: UserRef<[u64; 2]>,
@@ -76,6 +86,7 @@ pub(super) fn read_iovecs(
         if i64::try_from(len).is_err() {
             return err!(EINVAL);
         }
+        check_range(UserAddr(base), len)?;
         let len = usize::try_from(len).map_or(left, |len| len.min(left));
         left -= len;
         iovecs.push((UserAddr(base), len));

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use linux_abi::socket::{IoVec, MMsgHdr, MsgHdr};
+use linux_abi::socket::{MMsgHdr, MsgHdr};
 use smallvec::SmallVec;
 
 use super::{
@@ -29,18 +29,7 @@ fn read_iovecs(task: &CurrentTask, at: u64, count: u64) -> SysResult<UserIovecs>
     if count > MAX_IOV {
         return err!(EMSGSIZE);
     }
-    let mut iovecs = UserIovecs::new();
-    let mut left = MAX_BYTES;
-    for index in 0..count as usize {
-        let IoVec { base, len } = task.mm().read_obj(UserRef::<IoVec>::new(at).at(index)?)?;
-        if len > i64::MAX as u64 {
-            return err!(EINVAL);
-        }
-        let len = (len as usize).min(left);
-        left -= len;
-        iovecs.push((UserAddr(base), len));
-    }
-    Ok(iovecs)
+    super::read_write::read_iovecs(task, UserRef::new(at), count as usize)
 }
 
 fn one_buffer(addr: UserAddr, len: usize) -> UserIovecs {
