@@ -119,6 +119,7 @@ fn crates_depend_only_downwards() {
 fn only_the_platform_may_hold_unsafe_code() {
     let sources = sources();
     for root in [
+        "cli/src/lib.rs",
         "cli/src/main.rs",
         "gofer/src/lib.rs",
         "gofer/wire/src/lib.rs",
@@ -174,4 +175,20 @@ fn every_module_says_what_it_is() {
         .map(|(path, _)| path)
         .collect();
     assert!(silent.is_empty(), "begin these with a //! comment: {silent:?}");
+}
+
+/// An overflow in sentry or gofer is to end the sandbox, not to go on with a wrong number.
+#[test]
+fn arithmetic_is_checked_in_release_builds() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let manifest: toml::Table = manifest.parse().unwrap();
+    let profiles = manifest["profile"].as_table().unwrap();
+    assert_eq!(profiles["release"]["overflow-checks"].as_bool(), Some(true));
+    for (name, profile) in profiles.iter().filter(|(name, _)| *name != "release") {
+        assert!(profile.get("overflow-checks").is_none(), "{name} says otherwise");
+        assert!(profile.get("package").is_none(), "{name} treats a crate apart");
+    }
+    let one = std::hint::black_box(1_u8);
+    let overflow = std::panic::catch_unwind(|| one + std::hint::black_box(255));
+    assert!(overflow.is_err(), "not in this build");
 }

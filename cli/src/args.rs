@@ -109,7 +109,7 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
     pub(crate) strace: Option<Option<PathBuf>>,
 
-    /// Write Lazaret's own log to FILE instead of standard error.
+    /// Write Lazaret's own log to FILE instead of standard error. Reports of internal errors are put beside it.
     #[arg(long, value_name = "FILE")]
     pub(crate) log: Option<PathBuf>,
 

@@ -1,12 +1,12 @@
 //! The gofer process: `lazaret` executed again as the file server.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{os::fd::AsRawFd, path::PathBuf, process::ExitCode, sync::Arc};
 
 use gofer::{ServerConfig, TreeConfig, jail};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    EXIT_FAILED,
+    EXIT_FAILED, panics,
     run::config::Plan,
     sentry_role::{inherited, read_config},
 };
@@ -27,7 +27,11 @@ pub(crate) fn config(plan: &Plan) -> GoferConfig {
     }
 }
 
-/// Descriptor 3 holds the configuration, 4 is the socket to the sentry.
+const CONFIG: i32 = 3;
+const SENTRY: i32 = 4;
+const REPORT: i32 = 5;
+
+/// See `run::processes` for the descriptors.
 pub(crate) fn main() -> ExitCode {
     match serve() {
         Ok(()) => ExitCode::SUCCESS,
@@ -40,11 +44,15 @@ pub(crate) fn main() -> ExitCode {
 
 fn serve() -> anyhow::Result<()> {
     platform::host::share_one_heap();
-    let config: GoferConfig = read_config(3)?;
-    let socket = inherited(4)?;
+    let report = Arc::new(inherited(REPORT)?);
+    let kept = Some(report.as_raw_fd());
+    panics::end_process_on_panic(report);
+    let config: GoferConfig = read_config(CONFIG)?;
+    let socket = inherited(SENTRY)?;
     let trees = (0..)
         .zip(config.trees)
         .map(|(id, (path, read_only))| TreeConfig { read_only, ..TreeConfig::read_only(id, path) });
-    gofer::run(ServerConfig::new(trees.collect()), &socket, &jail::Options::default())?;
+    let config = ServerConfig { kept, ..ServerConfig::new(trees.collect()) };
+    gofer::run(config, &socket, &jail::Options::default())?;
     Ok(())
 }

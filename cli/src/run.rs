@@ -2,6 +2,7 @@
 //! passes signals and the terminal on, and ends with the command's status.
 
 pub(crate) mod config;
+mod crash_report;
 mod processes;
 mod supervise;
 
@@ -25,6 +26,7 @@ pub(crate) fn run(args: RunArgs) -> Result<ExitCode> {
     };
     let plan = config::plan(&args, &profile, &cwd, terminal.as_ref())?;
     // Before anything is started: the children take over the signal mask only as far as they choose.
+    let place = crash_report::Place::find(args.log.as_deref());
     let signals = supervise::catch_signals().context("cannot catch signals")?;
     let sandbox = processes::start(&plan, &args)?;
     drop(plan);
@@ -35,5 +37,5 @@ pub(crate) fn run(args: RunArgs) -> Result<ExitCode> {
     let outcome = supervise::until_exit(&sandbox, &signals, terminal.as_ref(), limit);
     // Raw mode ends before the last words are said.
     drop(terminal);
-    Ok(supervise::report(outcome))
+    Ok(supervise::report(outcome, place.as_ref()))
 }

@@ -17,7 +17,7 @@ use sentry::{
 };
 use tracing_subscriber::{EnvFilter, fmt::writer::BoxMakeWriter};
 
-use crate::{EXIT_FAILED, control, jail};
+use crate::{EXIT_FAILED, control, jail, panics};
 
 /// The hidden sub-command.
 pub(crate) const NAME: &str = "internal-sentry";
@@ -35,6 +35,7 @@ pub(crate) fn main() -> ExitCode {
         return EXIT_FAILED.into();
     };
     let control = Arc::new(control);
+    panics::end_process_on_panic(control.clone());
     let message = serve(&control).unwrap_or_else(|error| FromSentry::Failed {
         status: EXIT_FAILED.into(),
         message: format!("{error:#}"),

@@ -1,6 +1,6 @@
 //! What a gofer is told at its start.
 
-use std::path::PathBuf;
+use std::{os::fd::RawFd, path::PathBuf};
 
 use gofer_wire::TreeId;
 
@@ -38,6 +38,8 @@ pub struct ServerConfig {
     pub trees: Vec<TreeConfig>,
     /// Most sockets (and threads) beside the first.
     pub max_channels: u32,
+    /// A descriptor of the caller's that stays open when the others are closed.
+    pub kept: Option<RawFd>,
     /// Where this process's descriptors are named: `/proc/self/fd`, or wherever the jail put it.
     pub descriptors: PathBuf,
 }
@@ -45,7 +47,7 @@ pub struct ServerConfig {
 impl ServerConfig {
     /// Serves `trees`.
     pub fn new(trees: Vec<TreeConfig>) -> Self {
-        Self { trees, max_channels: 16, descriptors: PathBuf::from("/proc/self/fd") }
+        Self { trees, max_channels: 16, kept: None, descriptors: PathBuf::from("/proc/self/fd") }
     }
 }
 

@@ -8,7 +8,7 @@
 //! everybody else would seem to belong to nobody, which the guest would see.
 //! Landlock does the same work there.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 
 use rustix::{
     fs::{Mode, OFlags, open},
@@ -77,7 +77,7 @@ fn attempt(
     }
 }
 
-/// First step. Closes all descriptors but `control` and standard error; the
+/// First step. Closes all descriptors but `control`, the one to be kept and standard error; the
 /// paths in `config` may be others afterwards.
 pub(crate) fn enter(
     options: &Options,
@@ -86,7 +86,7 @@ pub(crate) fn enter(
 ) -> Result<Report, GoferError> {
     let failed =
         |what| move |error: rustix::io::Errno| GoferError::Jail { what, error: error.into() };
-    close_others(control)?;
+    close_others(control, config.kept)?;
     set_no_new_privs(true).map_err(failed("renounce new privileges"))?;
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(failed("forbid tracing"))?;
     // The end of the client's socket ends the gofer; this is for a gofer that hangs.
@@ -114,9 +114,9 @@ pub(crate) fn seal(
 
 /// Closes what the process inherited, and turns standard input and output away
 /// from the terminal.
-fn close_others(control: &OwnedFd) -> Result<(), GoferError> {
+fn close_others(control: &OwnedFd, besides: Option<RawFd>) -> Result<(), GoferError> {
     let failed = |error: std::io::Error| GoferError::Jail { what: "close descriptors", error };
-    let kept = [0, 1, 2, control.as_raw_fd()];
+    let kept = [0, 1, 2, control.as_raw_fd(), besides.unwrap_or(0)];
     let mut others = Vec::new();
     for entry in std::fs::read_dir("/proc/self/fd").map_err(failed)? {
         let name = entry.map_err(failed)?.file_name();

@@ -5,6 +5,7 @@ mod clock;
 mod cpu_clock;
 mod cpuid;
 mod cycles;
+mod end;
 mod file;
 mod heap;
 mod io;
@@ -20,6 +21,7 @@ pub use clock::{
 pub use cpu_clock::{host_tid, thread_cpu_ns};
 pub use cpuid::{Cache, CpuIdentity, cpu_identity};
 pub(crate) use cycles::cycles;
+pub use end::end_process;
 pub use file::{allocate, file_size, seek_data, seek_hole, sync_file};
 pub use heap::share_one_heap;
 pub use io::{preadv, pwritev, readv, writev};

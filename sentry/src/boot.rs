@@ -19,7 +19,7 @@ use linux_abi::{Errno, Signal, process::Rlimit};
 use platform::{Platform, PlatformError, memory::MemoryFile};
 
 pub use config::{Bytes, Config, MountSpec, OverlayMode, RootSpec, Strace, Terminal};
-pub use message::{FromSentry, ToSentry};
+pub use message::{FromSentry, Panic, ToSentry};
 
 use crate::{
     kernel::{

@@ -37,7 +37,7 @@ pub(crate) use futex::{FutexTable, WaitOn};
 pub use init::InitConfig;
 pub use kernel::{Kernel, Tracer};
 pub use sandbox_limits::SandboxLimits;
-pub use served::{served, set_served};
+pub use served::{AtWork, at_work, served, set_served};
 pub use session::{ControllingTty, Session};
 pub use signal::{SignalHandlers, SignalQueue};
 pub use task::{CloneRequest, CpuTimes, RunState, Task, TaskWaker};

@@ -24,6 +24,8 @@ pub(crate) struct Sandbox {
     pub(crate) control: OwnedFd,
     pub(crate) sentry: OwnedFd,
     pub(crate) gofer: OwnedFd,
+    /// Where the file server tells of its panic.
+    pub(crate) gofer_report: OwnedFd,
 }
 
 /// Starts both; they set themselves up side by side.
@@ -32,6 +34,7 @@ pub(crate) fn start(plan: &Plan, args: &RunArgs) -> Result<Sandbox> {
     let null = File::options().read(true).write(true).open("/dev/null").context("/dev/null")?;
     let (gofer_socket, sentry_gofer_socket) = control::pair()?;
     let (launcher_end, sentry_end) = control::pair()?;
+    let (gofer_report, gofer_end) = control::pair()?;
     let log = match &args.log {
         Some(path) => Some(create(path).with_context(|| format!("log file {}", path.display()))?),
         None => None,
@@ -55,7 +58,14 @@ pub(crate) fn start(plan: &Plan, args: &RunArgs) -> Result<Sandbox> {
     let gofer = Spawn {
         exe: exe.as_fd(),
         args: vec![c"lazaret".into(), CString::new(gofer_role::NAME)?],
-        fds: vec![null.as_fd(), null.as_fd(), log_fd, gofer_config.as_fd(), gofer_socket.as_fd()],
+        fds: vec![
+            null.as_fd(),
+            null.as_fd(),
+            log_fd,
+            gofer_config.as_fd(),
+            gofer_socket.as_fd(),
+            gofer_end.as_fd(),
+        ],
         namespaces: Namespaces::empty(),
         ids: (0, 0),
     };
@@ -91,7 +101,7 @@ pub(crate) fn start(plan: &Plan, args: &RunArgs) -> Result<Sandbox> {
             .or_else(|_| start_in(Namespaces::all() - Namespaces::USER))
             .or_else(|_| start_in(Namespaces::empty())),
     }?;
-    Ok(Sandbox { control: launcher_end, sentry, gofer })
+    Ok(Sandbox { control: launcher_end, sentry, gofer, gofer_report })
 }
 
 fn create(path: &std::path::Path) -> std::io::Result<File> {

@@ -14,9 +14,12 @@ use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     net::RecvFlags,
 };
-use sentry::boot::{FromSentry, ToSentry};
+use sentry::boot::{FromSentry, Panic, ToSentry};
 
-use super::processes::Sandbox;
+use super::{
+    crash_report::{self, Place},
+    processes::Sandbox,
+};
 use crate::{EXIT_FAILED, control, terminal::Terminal};
 
 /// As timeout(1).
@@ -35,12 +38,20 @@ pub(crate) enum Outcome {
     GoferLost {
         signal: Option<i32>,
     },
+    /// An error of our own ended this process.
+    Panicked {
+        process: &'static str,
+        panic: Panic,
+    },
 }
 
 impl From<FromSentry> for Outcome {
     fn from(message: FromSentry) -> Self {
         match message {
             FromSentry::FilesLost => Self::GoferLost { signal: None },
+            FromSentry::Panicked(panic) => {
+                Self::Panicked { process: "the application kernel", panic }
+            }
             message => Self::Sentry(message),
         }
     }
@@ -110,9 +121,16 @@ pub(crate) fn until_exit(
     match &mut outcome {
         Outcome::Lost { signal } => *signal = killed_by[0],
         Outcome::GoferLost { signal } => *signal = killed_by[1],
+        Outcome::Panicked { .. } => return outcome,
         Outcome::Sentry(_) | Outcome::TimeLimit => {}
     }
-    outcome
+    // However that came to the sentry's ears, and whether it did.
+    match control::receive(&sandbox.gofer_report, RecvFlags::DONTWAIT) {
+        Some(FromSentry::Panicked(panic)) => {
+            Outcome::Panicked { process: "the file server", panic }
+        }
+        _ => outcome,
+    }
 }
 
 /// The file server also ends when a sandbox that is done closes its socket: then the sentry's last
@@ -198,7 +216,7 @@ fn killed_by_filter(signal: Option<i32>) -> bool {
 }
 
 /// The launcher's own exit status, and what there is to say.
-pub(crate) fn report(outcome: Outcome) -> ExitCode {
+pub(crate) fn report(outcome: Outcome, place: Option<&Place>) -> ExitCode {
     match outcome {
         Outcome::Sentry(FromSentry::Exited { code }) => (code as u8).into(),
         Outcome::Sentry(FromSentry::Signaled { signal }) => {
@@ -208,7 +226,9 @@ pub(crate) fn report(outcome: Outcome) -> ExitCode {
             eprintln!("lazaret: {message}");
             (status as u8).into()
         }
-        Outcome::Sentry(FromSentry::FilesLost) => report(Outcome::GoferLost { signal: None }),
+        Outcome::Sentry(FromSentry::FilesLost) => {
+            report(Outcome::GoferLost { signal: None }, place)
+        }
         Outcome::GoferLost { signal } => {
             match killed_by_filter(signal) {
                 true => eprintln!("lazaret: the file server {BY_FILTER}; the command was killed"),
@@ -216,6 +236,13 @@ pub(crate) fn report(outcome: Outcome) -> ExitCode {
                     eprintln!("lazaret: the file server ended unexpectedly; the command was killed")
                 }
             }
+            EXIT_FAILED.into()
+        }
+        Outcome::Sentry(FromSentry::Panicked(panic)) => {
+            report(Outcome::from(FromSentry::Panicked(panic)), place)
+        }
+        Outcome::Panicked { process, panic } => {
+            crash_report::say(process, &panic, place);
             EXIT_FAILED.into()
         }
         Outcome::TimeLimit => {

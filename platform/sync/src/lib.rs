@@ -3,7 +3,7 @@
 //! Every lock has a *rank*; a thread may only take a lock of a higher rank than
 //! all those it holds. Debug builds check this at run time and panic with both
 //! names, release builds carry plain locks. Nothing is poisoned by a panic: a
-//! panic in one task is contained, and the others go on.
+//! panic anywhere ends the process before a lock is let go.
 //!
 //! Ranks are declared once per crate with [`lock_order!`], outermost first.
 

@@ -27,4 +27,20 @@ pub enum FromSentry {
     Stopped,
     /// The file server went, and the command was killed for it.
     FilesLost,
+    /// An error of Lazaret's own ended the process that says so.
+    Panicked(Panic),
+}
+
+/// What is told of a panic. No guest memory is in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Panic {
+    pub text: String,
+    /// File, line and column.
+    pub location: String,
+    /// The host thread's name.
+    pub thread: String,
+    /// Process and thread number inside of the task that it served.
+    pub task: Option<(i32, i32)>,
+    /// Number of that task's last system call.
+    pub last_call: Option<u64>,
 }

@@ -2,7 +2,6 @@
 
 use std::{
     ops::ControlFlow,
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         atomic::{Ordering, fence},
@@ -15,7 +14,7 @@ use platform::{AccessKind, Context, PlatformError, Registers, Trap, XState};
 use super::Task;
 use crate::{
     Restart, SysError, SysResult,
-    kernel::{CurrentTask, ExitStatus, set_served},
+    kernel::{CurrentTask, ExitStatus, served::note_call, set_served},
     syscalls::{Outcome, table},
 };
 
@@ -65,19 +64,10 @@ pub(super) fn serve(start: Start) {
         .and_then(|context| CurrentTask::new(task.clone(), context));
     match current {
         Some(mut current) => {
-            let ran = catch_unwind(AssertUnwindSafe(|| {
-                prepare(&mut current);
-                current.refresh_slow_entry();
-                current.run();
-            }));
-            if ran.is_err() {
-                report_panic(&task);
-            }
-            // A panic while ending is contained too: the process is dying anyway.
-            if catch_unwind(AssertUnwindSafe(|| current.exit())).is_err() {
-                report_panic(&task);
-                task.abandon();
-            }
+            prepare(&mut current);
+            current.refresh_slow_entry();
+            current.run();
+            current.exit();
         }
         None => {
             task.thread_group().kill();
@@ -103,11 +93,6 @@ fn new_context(
     let _ = task.kick.set(context.kicker());
     fence(Ordering::SeqCst);
     Ok(context)
-}
-
-fn report_panic(task: &Task) {
-    tracing::error!(pid = task.pid(), tid = task.tid(), "internal error: the process is killed");
-    task.thread_group().kill();
 }
 
 fn fail(task: &Task, error: &PlatformError) {
@@ -196,6 +181,7 @@ impl CurrentTask {
         args: &[u64; 6],
         compat: bool,
     ) -> SysResult<Outcome> {
+        note_call(number);
         if compat {
             return self.compat_call(number);
         }
