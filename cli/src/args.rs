@@ -113,9 +113,9 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) log: Option<PathBuf>,
 
-    /// How much of it.
-    #[arg(long, value_enum, default_value_t = LogLevel::Error)]
-    pub(crate) log_level: LogLevel,
+    /// How much of it. By default errors, and what a profile's rules for files denied.
+    #[arg(long, value_enum)]
+    pub(crate) log_level: Option<LogLevel>,
 
     /// Memory for all that runs inside, its files in memory included: a number of bytes, or with K, M, G or T
     /// behind it. Allocations over it fail, and the largest process is killed. By default 80 % of what the

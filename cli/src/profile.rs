@@ -1,5 +1,6 @@
 //! Profiles (`--profile`): what a sandbox may have, written down (docs/profiles.md).
 
+mod files;
 mod reader;
 #[cfg(test)]
 mod tests;
@@ -13,7 +14,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 use policies::profiles::BUILT_IN;
-use sentry::policy::Glob;
+use sentry::policy::{Glob, RuleSpec};
 use toml::de::DeTable;
 
 use self::reader::{Section, Source, Text, nearest};
@@ -26,14 +27,16 @@ pub(crate) struct Profile {
     pub(crate) limits: LimitRules,
     pub(crate) mounts: MountRules,
     pub(crate) network: Option<Network>,
+    /// The last that matches decides.
+    pub(crate) files: Vec<RuleSpec>,
 }
 
 /// Which variables of the caller's environment the command gets.
 #[derive(Debug, Default)]
 pub(crate) struct EnvRules {
     clear: bool,
-    /// If there are any, only variables of these names are kept.
-    keep: Vec<Glob>,
+    /// Only variables of these names are kept; `None`: all are.
+    keep: Option<Vec<Glob>>,
     drop: Vec<Glob>,
     pub(crate) set: Vec<(OsString, OsString)>,
 }
@@ -42,7 +45,10 @@ impl EnvRules {
     /// May a variable of the caller be seen inside?
     pub(crate) fn keeps(&self, name: &OsStr) -> bool {
         let matches = |glob: &Glob| glob.matches(name.as_bytes());
-        let kept = if self.keep.is_empty() { !self.clear } else { self.keep.iter().any(matches) };
+        let kept = match &self.keep {
+            Some(keep) => keep.iter().any(matches),
+            None => !self.clear,
+        };
         kept && !self.drop.iter().any(matches)
     }
 }
@@ -88,11 +94,11 @@ impl Places {
         Self { home, cwd: cwd.to_owned() }
     }
 
-    /// The path that `text` means; `None` if it is not absolute.
-    fn expand(&self, text: &Text<'_>) -> Result<Option<Vec<u8>>> {
-        let (first, rest) = match text.text.find('/') {
-            Some(at) => text.text.split_at(at),
-            None => (text.text, ""),
+    /// The start and the rest of the path that a text means; `None` if it is not absolute.
+    fn expand<'a>(&self, text: &Text<'_>, path: &'a str) -> Result<Option<(&Path, &'a str)>> {
+        let (first, rest) = match path.find('/') {
+            Some(at) => path.split_at(at),
+            None => (path, ""),
         };
         let start = match first {
             "" => Path::new(""),
@@ -109,20 +115,34 @@ impl Places {
             }
             _ => return Ok(None),
         };
-        let start = start.as_os_str().as_bytes();
-        // The root as a home: `//x` is `/x`.
-        let start = start.strip_suffix(b"/").unwrap_or(start);
-        Ok(Some([start, rest.as_bytes()].concat()))
+        Ok(Some((start, rest)))
     }
 
     /// A place that is shown: no pattern.
     fn path(&self, text: &Text<'_>) -> Result<OsString> {
-        match self.expand(text)? {
-            Some(path) => Ok(OsStr::from_bytes(&path).to_owned()),
-            None => Err(text.error("takes a path that begins with /, ~, $HOME or $CWD")),
+        let (start, rest) = self.expand(text, text.text)?.ok_or_else(|| text.error(NO_PATH))?;
+        let start = start.as_os_str().as_bytes();
+        // The root as a home: `//x` is `/x`.
+        let start = start.strip_suffix(b"/").unwrap_or(start);
+        Ok(OsStr::from_bytes(&[start, rest.as_bytes()].concat()).to_owned())
+    }
+
+    /// A pattern for paths, in which what `~` and `$CWD` stand for is taken as it is.
+    fn pattern(&self, text: &Text<'_>, path: &str) -> Result<Vec<u8>> {
+        let (start, rest) = self.expand(text, path)?.ok_or_else(|| text.error(NO_PATH))?;
+        let mut pattern = Vec::new();
+        for &byte in start.as_os_str().as_bytes() {
+            if b"*?[\\".contains(&byte) {
+                pattern.push(b'\\');
+            }
+            pattern.push(byte);
         }
+        pattern.extend_from_slice(rest.as_bytes());
+        Ok(pattern)
     }
 }
+
+const NO_PATH: &str = "takes a path that begins with /, ~, $HOME or $CWD";
 
 /// The profile of that name, or in that file.
 pub(crate) fn load(name: &OsStr, places: &Places) -> Result<Profile> {
@@ -164,7 +184,7 @@ pub(crate) fn print(name: Option<&str>) -> Result<std::process::ExitCode> {
 }
 
 fn parse(source: &Source<'_>, places: &Places) -> Result<Profile> {
-    const KEYS: [&str; 4] = ["env", "limits", "mounts", "network"];
+    const KEYS: [&str; 5] = ["env", "files", "limits", "mounts", "network"];
     let document = DeTable::parse(source.text).map_err(|error| source.syntax(&error))?;
     let top = Section::new(*source, "", document.get_ref(), &KEYS)?;
     Ok(Profile {
@@ -172,6 +192,7 @@ fn parse(source: &Source<'_>, places: &Places) -> Result<Profile> {
         limits: limits(&top)?,
         mounts: mounts(&top, places)?,
         network: network(&top)?,
+        files: files::rules(&top, places)?,
     })
 }
 
@@ -186,7 +207,7 @@ fn env(top: &Section<'_>) -> Result<EnvRules> {
     let set = section.pairs("set")?.into_iter();
     Ok(EnvRules {
         clear: section.flag("clear")?,
-        keep: globs("keep")?,
+        keep: if section.has("keep") { Some(globs("keep")?) } else { None },
         drop: globs("drop")?,
         set: set.map(|(name, value)| (name.into(), value.into())).collect(),
     })

@@ -26,6 +26,7 @@ use crate::{
         ExitStatus, FsContext, InitConfig, Kernel,
         limits::{self, Limits},
     },
+    policy::BadPattern,
     strace::{self, LineSink},
     vfs::{self, LookupFlags, PathCx},
 };
@@ -69,6 +70,8 @@ pub enum BootError {
         "working directory {path}: {errno} (inside; choose another with --cwd, or show it with --bind)"
     )]
     Cwd { path: String, errno: Errno },
+    #[error("a rule for files: {0}")]
+    Rules(#[from] BadPattern),
     #[error("standard stream {number}: {errno}")]
     Stdio { number: usize, errno: Errno },
     #[error("{name}: {}", match *errno {

@@ -27,6 +27,7 @@ pub mod notify;
 mod open;
 mod path;
 mod permission;
+pub(crate) mod policed;
 mod remove;
 mod superblock;
 #[cfg(test)]

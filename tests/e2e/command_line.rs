@@ -378,8 +378,12 @@ pub(crate) fn trials() -> impl Iterator<Item = Trial> {
     let plain = CASES.iter().chain(crate::jail::CASES);
     let plain = plain.map(move |case| trial(format!("cli::{}", case.name), case, "auto"));
     let each = PLATFORMS.iter().flat_map(move |platform| {
-        let name = move |case: &Case| format!("{platform}::profiles::{}", case.name);
-        crate::profiles::CASES.iter().map(move |case| trial(name(case), case, platform))
+        let families =
+            [("profiles", crate::profiles::CASES), ("file_rules", crate::file_rules::CASES)];
+        families.into_iter().flat_map(move |(family, cases)| {
+            let name = move |case: &Case| format!("{platform}::{family}::{}", case.name);
+            cases.iter().map(move |case| trial(name(case), case, platform))
+        })
     });
     plain.chain(each)
 }

@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod command_line;
+mod file_rules;
 mod jail;
 mod profiles;
 mod scripts;

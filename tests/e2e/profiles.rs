@@ -45,6 +45,13 @@ pub(crate) const CASES: &[Case] = &[
         "",
     ),
     case(
+        "an_empty_list_of_kept_variables_keeps_none",
+        "printf '[env]\\nkeep = []\\nset = { S = \"s\" }\\n' > p.toml
+         export K1=1; test \"$($RUN --profile ./p.toml -- /usr/bin/env)\" = S=s",
+        0,
+        "",
+    ),
+    case(
         "clearenv_goes_before_what_a_profile_keeps",
         "printf '[env]\\nkeep = [\"*\"]\\nset = { S = \"s\" }\\n' > p.toml
          $RUN --profile ./p.toml --clearenv -- /usr/bin/env | grep -qx 'S=s'",

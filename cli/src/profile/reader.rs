@@ -52,6 +52,11 @@ pub(super) struct Text<'a> {
 }
 
 impl Text<'_> {
+    /// Where it is written, and what: how messages name a rule.
+    pub(super) fn shown(&self) -> String {
+        format!("{}:{}: {}", self.source.name, self.source.line(self.at), self.text)
+    }
+
     /// `what` is wrong with it.
     pub(super) fn error(&self, what: impl Display) -> Error {
         self.source.error(self.at, format_args!("`{}`: {what}", self.text))
@@ -79,6 +84,10 @@ impl<'a> Section<'a> {
             return Err(source.error(key.span().start, what));
         }
         Ok(Self { source, title, table })
+    }
+
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.get(key).is_some()
     }
 
     fn get(&self, key: &str) -> Option<&'a Spanned<DeValue<'a>>> {

@@ -1,3 +1,5 @@
+use sentry::policy::{Access, Effect};
+
 use super::*;
 
 fn places() -> Places {
@@ -91,6 +93,8 @@ fn variables_are_kept_dropped_and_set() {
         assert_eq!(env.keeps(OsStr::new(name)), kept, "{name}");
     }
     assert_eq!(env.set, [("A".into(), "b".into())]);
+    let env = parse("[env]\nkeep = []").unwrap().env;
+    assert!(!env.keeps(OsStr::new("PATH")), "only what is listed is kept");
     let env = parse("[env]\nclear = true").unwrap().env;
     assert!(!env.keeps(OsStr::new("PATH")));
     let env = parse("[env]\ndrop = [\"*_TOKEN\"]").unwrap().env;
@@ -114,4 +118,42 @@ fn a_missing_profile_names_the_nearest() {
     assert_eq!(said("strikt"), "no profile strikt; did you mean strict?");
     assert!(said("zzz").contains("there are default, strict"));
     assert!(said("./missing.toml").contains("./missing.toml"));
+}
+
+#[test]
+fn rules_for_files_have_a_verb_perhaps_accesses_and_a_path() {
+    let text = "[files]\nrules = [\n\"hide ~/.ssh\", \"deny  read,list   /a b\",\n\"read-only $CWD\", \"allow **/x\"]";
+    let files = parse(text).unwrap().files;
+    let seen = files.iter().map(|rule| (rule.effect, rule.access, rule.pattern.as_slice()));
+    let want: [(_, _, &[u8]); 4] = [
+        (Effect::Hide, Access::NAMED, b"/h/user/.ssh"),
+        (Effect::Deny, Access::READ | Access::LIST, b"/a b"),
+        (Effect::Deny, Access::CHANGES, b"/h/user/project"),
+        (Effect::Allow, Access::NAMED, b"**/x"),
+    ];
+    assert_eq!(seen.collect::<Vec<_>>(), want);
+    assert_eq!(files[0].shown, "test.toml:3: hide ~/.ssh");
+    assert_eq!(files[2].shown, "test.toml:4: read-only $CWD");
+    let odd = Places { home: Some("/h/[x]*".into()), cwd: "/".into() };
+    let source = Source { name: "x", text: "[files]\nrules = [\"deny ~/*\"]" };
+    assert_eq!(super::parse(&source, &odd).unwrap().files[0].pattern, b"/h/\\[x]\\*/*");
+}
+
+#[test]
+fn wrong_rules_for_files_say_what_is_wrong() {
+    for (rule, want) in [
+        ("hid ~/.ssh", "test.toml:2: `hid ~/.ssh`: did you mean hide?"),
+        ("forbid /x", "a rule begins with allow, deny, hide, read-only"),
+        ("deny raed /x", "no access raed; did you mean read?"),
+        ("deny find /x", "no access find; there are read, write"),
+        ("deny", "a rule ends with a path"),
+        ("deny x", "takes a path that begins with /, ~, $HOME or $CWD"),
+        ("hide read /x", "takes a path that begins"),
+        ("deny /a/../b", "are followed"),
+        ("deny /a[", "`[` without its `]`"),
+        ("deny ~other/x", "the caller's home alone"),
+    ] {
+        let said = error(&format!("[files]\nrules = [\"{rule}\"]"));
+        assert!(said.contains(want), "{said:?} for {rule:?}");
+    }
 }

@@ -17,7 +17,7 @@ use sentry::{
 };
 
 use crate::{
-    args::{NetworkArg, OverlayArg, RunArgs},
+    args::{LogLevel, NetworkArg, OverlayArg, RunArgs},
     profile::{Network, Profile},
     terminal::Terminal,
 };
@@ -36,6 +36,9 @@ pub(crate) struct Tree {
     pub(crate) path: PathBuf,
     pub(crate) read_only: bool,
 }
+
+/// What is logged unless something else is asked for.
+const DEFAULT_LOG: &str = "error,lazaret::files=warn";
 
 /// A number of seconds that was given for `option`.
 pub(crate) fn seconds(given: Option<f64>, option: &str) -> Result<Option<Duration>> {
@@ -96,7 +99,7 @@ pub(crate) fn plan(
             Some(_) => Strace::File,
             None => Strace::Stderr,
         }),
-        log_level: args.log_level.name().to_owned(),
+        log_level: args.log_level.map_or(DEFAULT_LOG, LogLevel::name).to_owned(),
         memory_limit: args.memory.or(limits.memory).or_else(default_memory),
         limits: SandboxLimits {
             pids: args.pids.or(limits.pids),
@@ -108,6 +111,7 @@ pub(crate) fn plan(
             Some(network) => network == NetworkArg::Loopback,
             None => profile.network != Some(Network::None),
         },
+        file_rules: profile.files.clone(),
         rlimits: rlimits(),
     };
     Ok(Plan { sentry, trees })

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::kernel::SandboxLimits;
+use crate::{kernel::SandboxLimits, policy::RuleSpec};
 
 /// One sandbox.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -32,13 +32,15 @@ pub struct Config {
     /// Descriptors 0 to 2 that were open at all.
     pub stdio_open: [bool; 3],
     pub strace: Option<Strace>,
-    /// `error`, `warn`, `info`, `debug`, `trace`.
+    /// What is logged: `error`, `warn`, `info`, `debug`, `trace`, or as tracing's filters are written.
     pub log_level: String,
     /// Bytes of guest memory, at most.
     pub memory_limit: Option<u64>,
     pub limits: SandboxLimits,
     /// Are there Internet sockets, on the loopback?
     pub has_network: bool,
+    /// What may be done to which files: of rules that match, the last decides.
+    pub file_rules: Vec<RuleSpec>,
     /// (soft, hard) by resource number, as the launcher had them.
     pub rlimits: Vec<(u32, u64, u64)>,
 }

@@ -17,6 +17,7 @@ use crate::{
         tmpfs::{Tmpfs, TmpfsOptions, TmpfsType},
     },
     kernel::{Credentials, Kernel},
+    policy::{FilePolicy, FileRules},
     vfs::{
         self, Creation, FileSystem, FileType, LookupFlags, MountFlags, MountNamespace, PathCx,
         VfsPath,
@@ -69,6 +70,10 @@ pub(super) fn build(
 
     for spec in &config.mounts {
         mount_spec(kernel, client, &namespace, &place, spec)?;
+    }
+    if !config.file_rules.is_empty() {
+        let rules = FileRules::new(&config.file_rules).map_err(BootError::Rules)?;
+        namespace.enforce(FilePolicy::new(rules));
     }
     Ok(namespace)
 }

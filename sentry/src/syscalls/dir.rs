@@ -2,15 +2,18 @@
 
 use zerocopy::IntoBytes;
 
-use super::path_args::{PathArg, find};
+use super::path_args::{PathArg, find_for};
 use crate::{
     Errno, SysResult, err,
     kernel::{Capability, CurrentTask},
+    policy::Access,
     user::{Fd, UserAddr, UserCStr, UserMemory},
     vfs::{
         AccessMask, DirEntry, FileType, LookupFlags, VfsPath, mkdir,
         notify::{FsEvent, notify_file},
-        path_name, rmdir,
+        path_name,
+        policed::Listing,
+        rmdir,
     },
 };
 
@@ -74,7 +77,11 @@ fn do_getdents(
     if file.path().dentry.is_unlinked() {
         return err!(ENOENT);
     }
+    let hidden = Listing::of(file.path());
     let next = file.ops().iterate(&file, *position, &mut |entry| {
+        if hidden.as_ref().is_some_and(|list| list.leaves_out(entry.name, entry.kind)) {
+            return true;
+        }
         let fits = layout.put(&mut out, &entry, room);
         too_small |= !fits && out.is_empty();
         fits
@@ -137,7 +144,8 @@ fn may_enter(task: &CurrentTask, place: &VfsPath) -> SysResult<()> {
 
 pub(super) fn sys_chdir(task: &mut CurrentTask, path: UserCStr) -> SysResult<()> {
     let cx = task.path_cx();
-    let place = find(task, &cx, Fd::CWD, path, LookupFlags::FOLLOW | LookupFlags::DIRECTORY)?;
+    let lookup = LookupFlags::FOLLOW | LookupFlags::DIRECTORY;
+    let place = find_for(task, &cx, Fd::CWD, path, lookup, Access::STAT)?;
     may_enter(task, &place)?;
     task.fs().set_cwd(place);
     Ok(())
@@ -152,7 +160,8 @@ pub(super) fn sys_fchdir(task: &mut CurrentTask, fd: Fd) -> SysResult<()> {
 
 pub(super) fn sys_chroot(task: &mut CurrentTask, path: UserCStr) -> SysResult<()> {
     let cx = task.path_cx();
-    let place = find(task, &cx, Fd::CWD, path, LookupFlags::FOLLOW | LookupFlags::DIRECTORY)?;
+    let lookup = LookupFlags::FOLLOW | LookupFlags::DIRECTORY;
+    let place = find_for(task, &cx, Fd::CWD, path, lookup, Access::STAT)?;
     may_enter(task, &place)?;
     if !cx.cred.has(Capability::SYS_CHROOT) {
         return Err(Errno::EPERM.into());

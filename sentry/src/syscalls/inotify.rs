@@ -8,8 +8,9 @@ use crate::{
         inotify::{ALL_EVENTS, Inotify, VALID_BITS},
     },
     kernel::CurrentTask,
+    policy::Access,
     user::{Fd, UserCStr},
-    vfs::{AccessMask, LookupFlags},
+    vfs::{AccessMask, LookupFlags, policed},
 };
 
 pub(super) fn sys_inotify_init(task: &mut CurrentTask) -> SysResult<Fd> {
@@ -43,6 +44,8 @@ pub(super) fn sys_inotify_add_watch(
     lookup.set(LookupFlags::FOLLOW, mask & libc::IN_DONT_FOLLOW == 0);
     lookup.set(LookupFlags::DIRECTORY, mask & libc::IN_ONLYDIR != 0);
     let place = find(task, &task.path_cx(), Fd::CWD, path, lookup)?;
+    let access = if place.dentry.is_dir() { Access::LIST } else { Access::READ };
+    policed::may(&place, access)?;
     place.inode().check_access(task.cred_ref(), AccessMask::READ)?;
     inotify.add_watch(&place.dentry, mask)
 }

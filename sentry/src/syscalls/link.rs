@@ -4,6 +4,7 @@ use super::path_args::{PathArg, find};
 use crate::{
     Errno, SysResult, err,
     kernel::{Capability, CurrentTask},
+    policy::Access,
     user::{Fd, UserAddr, UserCStr, UserMemory},
     vfs::{self, FileType, LookupFlags, RenameFlags},
 };
@@ -115,6 +116,7 @@ pub(super) fn sys_readlinkat(
     if place.dentry.kind() != Some(FileType::Symlink) {
         return if empty { err!(ENOENT) } else { err!(EINVAL) };
     }
+    vfs::policed::may(&place, Access::READ)?;
     let text = place.inode().read_link()?;
     let text = text.get(..size).unwrap_or(&text);
     task.mm().copy_out(addr, text)?;

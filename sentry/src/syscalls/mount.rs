@@ -1,11 +1,12 @@
 //! mount(2), umount2(2), pivot_root(2).
 
-use super::path_args::find;
+use super::path_args::{find, find_for};
 use crate::{
     SysResult, err,
     kernel::{Capability, CurrentTask},
+    policy::Access,
     user::{Fd, UserAddr, UserCStr, UserMemory},
-    vfs::{LookupFlags, MountFlags, PathCx, VfsPath},
+    vfs::{self, LookupFlags, MountFlags, PathCx, VfsPath},
 };
 
 /// Bits of mount(2) that do not ask for an operation of their own.
@@ -62,7 +63,8 @@ pub(super) fn sys_mount(
     let source = string(task, source)?;
     let data = options(task, data)?;
     let cx = task.path_cx();
-    let target = find(task, &cx, Fd::CWD, target, LookupFlags::FOLLOW)?.topmost();
+    let found = find_for(task, &cx, Fd::CWD, target, LookupFlags::FOLLOW, Access::STAT)?;
+    let target = found.topmost();
     may_mount(&cx)?;
     let namespace = cx.namespace();
     match flags {
@@ -95,7 +97,9 @@ fn from_path(cx: &PathCx, source: &[u8]) -> SysResult<VfsPath> {
     if source.is_empty() {
         return err!(EINVAL);
     }
-    Ok(crate::vfs::resolve(cx, cx.cwd(), source, LookupFlags::FOLLOW)?.topmost())
+    let found = vfs::resolve(cx, cx.cwd(), source, LookupFlags::FOLLOW)?.topmost();
+    vfs::policed::may(&found, Access::STAT)?;
+    Ok(found)
 }
 
 /// MS_REMOUNT: other flags for the mount and, unless it is of a bind mount alone, options for the file system.

@@ -3,8 +3,9 @@
 use crate::{
     Errno, SysResult, err,
     kernel::CurrentTask,
+    policy::Access,
     user::{Fd, UserCStr, UserMemory},
-    vfs::{LookupFlags, Metadata, PathCx, VfsPath, resolve},
+    vfs::{LookupFlags, Metadata, PathCx, VfsPath, policed, resolve},
 };
 
 /// A directory and a path relative to it, as the `…at` calls take them, already copied in.
@@ -38,13 +39,25 @@ impl PathArg {
 }
 
 /// Finds the file that `dir` and `path` name. With [`LookupFlags::EMPTY`] an empty path stands for `dir`
-/// itself, which may then be any file; so does a null `path`.
+/// itself, which may then be any file; so does a null `path`. What rules say of the file is left to the caller.
 pub(super) fn find(
     task: &CurrentTask,
     cx: &PathCx,
     dir: Fd,
     path: UserCStr,
     flags: LookupFlags,
+) -> SysResult<VfsPath> {
+    find_for(task, cx, dir, path, flags, Access::empty())
+}
+
+/// As [`find`]; a file that a path leads to must be one that rules allow to be used so.
+pub(super) fn find_for(
+    task: &CurrentTask,
+    cx: &PathCx,
+    dir: Fd,
+    path: UserCStr,
+    flags: LookupFlags,
+    access: Access,
 ) -> SysResult<VfsPath> {
     let may_be_empty = flags.contains(LookupFlags::EMPTY);
     if may_be_empty && path.0.is_null() {
@@ -55,7 +68,11 @@ pub(super) fn find(
         return if may_be_empty { task.dir_path(cx, dir) } else { err!(ENOENT) };
     }
     let start = task.walk_start(cx, dir, &path)?;
-    resolve(cx, &start, &path, flags)
+    let place = resolve(cx, &start, &path, flags)?;
+    if !access.is_empty() {
+        policed::may(&place, access)?;
+    }
+    Ok(place)
 }
 
 /// As [`find`], and what the file is like.
@@ -66,7 +83,7 @@ pub(super) fn find_metadata(
     path: UserCStr,
     flags: LookupFlags,
 ) -> SysResult<(VfsPath, Metadata)> {
-    let place = find(task, cx, dir, path, flags)?;
+    let place = find_for(task, cx, dir, path, flags, Access::STAT)?;
     // An empty path is no walk.
     let meta = if flags.contains(LookupFlags::EMPTY) {
         place.inode().metadata()?

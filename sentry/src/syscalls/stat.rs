@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use linux_abi::stat::{Stat, Statfs, Statx, StatxTimestamp};
 
-use super::path_args::{at_flags, find, find_metadata};
+use super::path_args::{at_flags, find, find_for, find_metadata};
 use crate::{
     Errno, SysResult, err,
     kernel::{CapabilitySet, Credentials, CurrentTask},
+    policy::Access,
     user::{Fd, UserCStr, UserMemory, UserRef},
     vfs::{
         AccessMask, LookupFlags, Metadata, Mount, MountFlags, PathCx, TimeSpec, VfsPath, access,
@@ -165,7 +166,7 @@ pub(super) fn sys_statfs(
     out: UserRef<Statfs>,
 ) -> SysResult<()> {
     let cx = task.path_cx();
-    let place = find(task, &cx, Fd::CWD, path, LookupFlags::FOLLOW)?;
+    let place = find_for(task, &cx, Fd::CWD, path, LookupFlags::FOLLOW, Access::STAT)?;
     Ok(task.mm().write_obj(out, &to_statfs(&place.mount)?)?)
 }
 

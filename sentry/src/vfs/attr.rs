@@ -6,14 +6,17 @@ use super::{
     permission::{
         is_owner_or_capable, permission, want_write, without_set_ids, write_drops_set_ids,
     },
+    policed,
 };
 use crate::{
     SysResult, err,
     kernel::{Capability, Credentials},
+    policy::Access,
 };
 
 /// chmod(2).
 pub fn chmod(path: &VfsPath, cred: &Credentials, mode: u32) -> SysResult<()> {
+    policed::may(path, Access::WRITE)?;
     want_write(&path.mount)?;
     let meta = path.inode().metadata()?;
     if path.dentry.kind() == Some(FileType::Symlink) {
@@ -36,6 +39,7 @@ pub fn chown(
     uid: Option<u32>,
     gid: Option<u32>,
 ) -> SysResult<()> {
+    policed::may(path, Access::WRITE)?;
     want_write(&path.mount)?;
     let meta = path.inode().metadata()?;
     let owner = cred.fsuid == meta.uid;
@@ -63,6 +67,7 @@ pub fn set_times(
     mtime: Option<TimeUpdate>,
     touch: bool,
 ) -> SysResult<()> {
+    policed::may(path, Access::WRITE)?;
     want_write(&path.mount)?;
     let meta = path.inode().metadata()?;
     if !is_owner_or_capable(&meta, cred) {
@@ -76,6 +81,7 @@ pub fn set_times(
 
 /// truncate(2): `EISDIR`, `EINVAL` for other kinds; the caller has checked the length and RLIMIT_FSIZE.
 pub fn truncate(path: &VfsPath, cred: &Credentials, size: u64) -> SysResult<()> {
+    policed::may(path, Access::WRITE)?;
     match path.dentry.kind() {
         Some(FileType::Directory) => return err!(EISDIR),
         Some(FileType::Regular) => {}
@@ -121,6 +127,14 @@ pub fn drop_set_ids(file: &FileDescription, cred: &Credentials) -> SysResult<()>
 
 /// access(2): may `cred` do `want` with the file? (`do_faccessat`)
 pub fn access(path: &VfsPath, cred: &Credentials, want: AccessMask) -> SysResult<()> {
+    let is_dir = path.dentry.is_dir();
+    let mut asked = if want.is_empty() { Access::STAT } else { Access::empty() };
+    let read = if is_dir { Access::LIST } else { Access::READ };
+    asked.set(read, want.contains(AccessMask::READ));
+    asked.set(Access::WRITE, want.contains(AccessMask::WRITE));
+    let exec = if is_dir { Access::STAT } else { Access::EXEC };
+    asked.set(exec, asked.contains(exec) || want.contains(AccessMask::EXEC));
+    policed::may(path, asked)?;
     let is_file = path.dentry.kind() == Some(FileType::Regular);
     let noexec = path.mount.flags().contains(super::MountFlags::NOEXEC);
     if want.contains(AccessMask::EXEC) && is_file && noexec {

@@ -8,12 +8,13 @@ use super::{
     dentry::DirGuard,
     notify::{FsEvent, notify, notify_entry},
     permission::{may_create, want_write},
-    resolve, resolve_parent,
+    policed, resolve, resolve_parent,
     superblock::Ahead,
 };
 use crate::{
     Errno, SysResult, err,
     kernel::{Capability, Credentials},
+    policy::Access,
 };
 
 /// Makes the inode of a new name.
@@ -50,6 +51,7 @@ pub(super) fn create(
     mode: u32,
     make: &Maker<'_>,
 ) -> SysResult<Arc<Dentry>> {
+    policed::may_try_to_make(dir, name)?;
     let superblock = dir.mount.superblock();
     let guard = dir.dentry.lock_names().ok_or(Errno::ENOTDIR)?;
     if superblock.lookup_to_make(&dir.dentry, &guard, name)?.is_some() {
@@ -71,6 +73,7 @@ fn create_kind(
     mode: u32,
     make: &Maker<'_>,
 ) -> SysResult<Arc<Dentry>> {
+    policed::may_try_to_make(dir, name)?;
     let superblock = dir.mount.superblock();
     let guard = dir.dentry.lock_names().ok_or(Errno::ENOTDIR)?;
     if superblock.lookup_locked(&dir.dentry, &guard, name, &Ahead::UNKNOWN)?.is_some() {
@@ -94,6 +97,7 @@ fn create_locked(
     if dir.mount.fs().refuses_new_names() {
         return err!(ENOENT);
     }
+    policed::may_make(dir, name)?;
     want_write(&dir.mount)?;
     may_create(&dir.dentry, &cx.cred)?;
     let ops = dir.dentry.dir_ops().ok_or(Errno::ENOTDIR)?;
@@ -106,6 +110,7 @@ fn create_locked(
 fn new_name(parent: &ParentPath, is_dir: bool) -> SysResult<&NameBuf> {
     let Last::Name(name) = &parent.last else { return err!(EEXIST) };
     if parent.must_be_dir && !is_dir {
+        policed::may_try_to_make(&parent.dir, name)?;
         let superblock = parent.dir.mount.superblock();
         let found = superblock.lookup(&parent.dir.dentry, name, &Ahead::UNKNOWN, false)?;
         return if found.is_some() { err!(EEXIST) } else { err!(ENOENT) };
@@ -197,6 +202,7 @@ pub fn link(
     let old = resolve(cx, old_start, old_path, lookup)?;
     let parent = resolve_parent(cx, start, path, LookupFlags::empty())?;
     let name = new_name(&parent, false)?;
+    policed::may_try_to_make(&parent.dir, name)?;
     // Found first, as Linux does: EEXIST comes before EXDEV.
     let superblock = parent.dir.mount.superblock();
     if superblock.lookup(&parent.dir.dentry, name, &Ahead::UNKNOWN, false)?.is_some() {
@@ -209,6 +215,8 @@ pub fn link(
     if superblock.lookup_locked(&parent.dir.dentry, &guard, name, &Ahead::UNKNOWN)?.is_some() {
         return err!(EEXIST);
     }
+    policed::may_make(&parent.dir, name)?;
+    policed::may_move(&old, &parent.dir.dentry, name, Access::CREATE)?;
     want_write(&parent.dir.mount)?;
     may_create(&parent.dir.dentry, &cx.cred)?;
     if old.dentry.is_dir() {

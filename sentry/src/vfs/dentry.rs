@@ -17,7 +17,7 @@ use std::{
     fmt, mem,
     sync::{
         Arc, OnceLock, Weak,
-        atomic::{AtomicI32, AtomicU32, Ordering},
+        atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering},
     },
 };
 
@@ -26,12 +26,16 @@ use ranked_sync::{Mutex, MutexGuard, RwLock};
 use super::{
     DirOps, FileType, Inode, name_hash::NameHash, negative::NegativeInode, watch::WatchList,
 };
-use crate::{Errno, lock_order};
+use crate::{Errno, lock_order, policy::Verdict};
 
 const UNLINKED: u32 = 1;
 const REFERENCED: u32 = 2;
 const NEGATIVE: u32 = 4;
 const LINKABLE: u32 = 8;
+
+/// Of a kept verdict; what remains counts moves, and lasts for centuries.
+const VERDICT_BITS: u32 = 10;
+const VERDICT_MASK: u16 = (1 << VERDICT_BITS) - 1;
 
 /// In no ring.
 const NO_SLOT: u32 = u32::MAX;
@@ -53,6 +57,8 @@ pub struct Dentry {
     writers: AtomicI32,
     /// Made when inotify first watches it.
     watches: OnceLock<Box<WatchList>>,
+    /// What rules come to for its path (low bits), and how many moves of names there had been when that was found.
+    verdict: AtomicU64,
 }
 
 /// Where a dentry is.
@@ -109,6 +115,7 @@ impl Dentry {
             slot: AtomicU32::new(NO_SLOT),
             writers: AtomicI32::new(0),
             watches: OnceLock::new(),
+            verdict: AtomicU64::new(0),
         })
     }
 
@@ -132,6 +139,17 @@ impl Dentry {
     ) -> Arc<Self> {
         let flags = if linkable { UNLINKED | LINKABLE } else { UNLINKED };
         Self::new(Some(dir.clone()), name.into(), inode, flags)
+    }
+
+    /// The verdict kept since the last of so many moves.
+    pub(super) fn kept_verdict(&self, moves: u64) -> Option<Verdict> {
+        let kept = self.verdict.load(Ordering::Relaxed);
+        (kept >> VERDICT_BITS == moves).then(|| Verdict::from_bits(kept as u16 & VERDICT_MASK))
+    }
+
+    pub(super) fn keep_verdict(&self, moves: u64, verdict: Verdict) {
+        let kept = moves << VERDICT_BITS | u64::from(verdict.to_bits());
+        self.verdict.store(kept, Ordering::Relaxed);
     }
 
     /// Who watches it.

@@ -9,8 +9,10 @@ use std::{borrow::Cow, sync::Arc};
 use bitflags::bitflags;
 use smallvec::SmallVec;
 
-use super::{Dentry, Intent, Link, MountFlags, PathCx, Superblock, VfsPath, superblock::Ahead};
-use crate::{Errno, SysResult, err};
+use super::{
+    Dentry, Intent, Link, MountFlags, PathCx, Superblock, VfsPath, policed, superblock::Ahead,
+};
+use crate::{Errno, SysResult, err, policy::Access};
 
 /// Symbolic links followed in one walk (`MAXSYMLINKS`).
 const MAX_LINKS: u32 = 40;
@@ -332,6 +334,7 @@ impl<'a> Walk<'a> {
         if flags.contains(LookupFlags::CACHED) && !link.mount.superblock().fs().caches_names() {
             return err!(EAGAIN);
         }
+        policed::may(link, Access::READ)?;
         match link.inode().follow_link()? {
             Link::Text(text) if text.is_empty() => err!(ENOENT),
             Link::Text(text) => {
@@ -451,7 +454,7 @@ impl Position<'_> {
         Ok(())
     }
 
-    /// The entry `name`, through what is mounted on it. Search permission was checked.
+    /// The entry `name`, through what is mounted on it, unless rules hide it. Search permission was checked.
     pub(super) fn child(
         &self,
         name: &[u8],
@@ -464,7 +467,8 @@ impl Position<'_> {
         let dir = &self.place.dentry;
         let ahead = Ahead { names: rest, intent: self.intent };
         let found = self.place.mount.superblock().lookup(dir, name, &ahead, cached_only)?;
-        found.map(|dentry| self.crossed(dentry)).transpose()
+        let found = found.map(|dentry| self.crossed(dentry)).transpose()?;
+        Ok(found.filter(|place| !policed::is_hidden(place)))
     }
 
     /// Through what is mounted on a name just looked up.

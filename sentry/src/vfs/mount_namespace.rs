@@ -4,15 +4,22 @@ use std::{
     collections::HashMap,
     fmt,
     sync::{
-        Arc, Weak,
+        Arc, OnceLock, Weak,
         atomic::{AtomicU64, Ordering},
     },
 };
 
 use ranked_sync::{Mutex, RwLock};
 
-use super::{FileSystem, FileSystemTypes, Mount, MountFlags, VfsPath};
-use crate::{Errno, SysResult, err, kernel::FsContext, lock_order};
+use super::{
+    FileSystem, FileSystemTypes, Mount, MountFlags, PathCx, VfsPath, policed::Enforcement,
+};
+use crate::{
+    Errno, SysResult, err,
+    kernel::{Credentials, FsContext},
+    lock_order,
+    policy::FilePolicy,
+};
 
 /// At most so many mounts in a namespace (`fs.mount-max` in Linux is 100,000).
 const MOUNT_MAX: usize = 10_000;
@@ -28,6 +35,8 @@ pub struct MountNamespace {
     tree: Mutex<lock_order::MountTree, Tree>,
     types: Arc<FileSystemTypes>,
     users: Mutex<lock_order::Leaf, Vec<Weak<FsContext>>>,
+    /// The rules for files.
+    enforcement: OnceLock<Arc<Enforcement>>,
 }
 
 #[derive(Debug, Default)]
@@ -53,6 +62,13 @@ impl MountNamespace {
         Self::with_root(root, Arc::default(), 1)
     }
 
+    /// Puts all names in it, and in what will be mounted and copied, under rules. Once.
+    pub fn enforce(self: &Arc<Self>, policy: FilePolicy) {
+        let cx = PathCx::at_root(self, Credentials::root());
+        let enforcement = Enforcement::start(policy, &cx, &self.mounts());
+        let _ = self.enforcement.set(enforcement);
+    }
+
     fn with_root(root: Arc<Mount>, types: Arc<FileSystemTypes>, count: usize) -> Arc<Self> {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let id = NEXT.fetch_add(1, Ordering::Relaxed);
@@ -63,6 +79,7 @@ impl MountNamespace {
             tree: Mutex::new(Tree { count }),
             types,
             users: Mutex::default(),
+            enforcement: OnceLock::new(),
         })
     }
 
@@ -105,6 +122,9 @@ impl MountNamespace {
         source: &[u8],
     ) -> SysResult<Arc<Mount>> {
         let mount = Mount::new(fs, flags, source);
+        if let Some(enforcement) = self.enforcement.get() {
+            enforcement.police(&mount, &place);
+        }
         self.attach(&mount, place)?;
         Ok(mount)
     }
@@ -257,17 +277,24 @@ impl MountNamespace {
                 map.insert(old.id(), new.clone());
             })?
         };
-        Ok((Self::with_root(root, self.types.clone(), count), map))
+        let copy = Self::with_root(root, self.types.clone(), count);
+        if let Some(enforcement) = self.enforcement.get() {
+            let _ = copy.enforcement.set(enforcement.clone());
+        }
+        Ok((copy, map))
+    }
+
+    fn mounts(&self) -> Vec<Arc<Mount>> {
+        let mut mounts = Vec::new();
+        let _tree = self.tree.lock();
+        let top = self.root.read().clone();
+        for_each(&top, &mut |mount| mounts.push(mount.clone()));
+        mounts
     }
 
     /// The mounts, as seen from `root`, in the order of /proc/PID/mountinfo.
     pub fn list(&self, root: &VfsPath) -> Vec<MountInfo> {
-        let mut mounts = Vec::new();
-        {
-            let _tree = self.tree.lock();
-            let top = self.root.read().clone();
-            for_each(&top, &mut |mount| mounts.push(mount.clone()));
-        }
+        let mut mounts = self.mounts();
         mounts.sort_by_key(|mount| mount.id());
         let mut lines = Vec::new();
         for mount in mounts {

@@ -8,8 +8,9 @@ use super::{
     lookup::{Walk, resolve_for},
     notify::{FsEvent, notify_file},
     permission::{is_owner_or_capable, permission, want_write, write_drops_set_ids},
+    policed,
 };
-use crate::{Errno, SysError, SysResult, err, kernel::Credentials};
+use crate::{Errno, SysError, SysResult, err, kernel::Credentials, policy::Access};
 
 const ACCMODE: u32 = libc::O_ACCMODE as u32;
 const CREAT: u32 = libc::O_CREAT as u32;
@@ -185,6 +186,7 @@ pub fn open(
     }
     if how.has(PATH) {
         let place = super::resolve(cx, start, path, how.lookup_flags())?;
+        policed::may(&place, Access::STAT)?;
         return Ok(FileDescription::new(Box::new(PathOnly), place, how.flags, cx.cred.clone()));
     }
     let mut walk = Walk::new(cx, start, path, how.lookup_flags(), how.intent())?;
@@ -300,6 +302,11 @@ fn may_open(place: &VfsPath, cred: &Credentials, want: AccessMask, how: &OpenHow
         }
         _ => {}
     }
+    let mut access = Access::empty();
+    let read = if place.dentry.is_dir() { Access::LIST } else { Access::READ };
+    access.set(read, want.contains(AccessMask::READ));
+    access.set(Access::WRITE, want.contains(AccessMask::WRITE));
+    policed::may(place, access)?;
     permission(place, cred, want)?;
     if how.has(NOATIME) && !is_owner_or_capable(&place.inode().metadata()?, cred) {
         return err!(EPERM);
@@ -335,6 +342,7 @@ fn open_unnamed(
     let ops = dir.dentry.dir_ops().ok_or(Errno::ENOTDIR)?;
     let parent = dir.inode().metadata()?;
     let new = create::attributes(&parent, FileType::Regular, how.mode & !cx.umask(), &cx.cred);
+    policed::may_make(&dir, b"#")?;
     let inode = ops.create_unnamed(&new)?;
     let name = format!("#{}", inode.metadata()?.ino).into_bytes();
     let linkable = !how.has(EXCL);
@@ -359,6 +367,7 @@ pub fn open_exec(
     if place.mount.flags().contains(MountFlags::NOEXEC) {
         return err!(EACCES);
     }
+    policed::may(&place, Access::EXEC)?;
     permission(&place, &cx.cred, AccessMask::EXEC)?;
     let how = OpenHow { flags: 0, mode: 0, resolve: LookupFlags::empty() };
     let file = open_place(cx, place, &how)?;

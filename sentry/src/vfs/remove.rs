@@ -9,10 +9,10 @@ use super::{
     AccessMask, Dentry, Last, LookupFlags, NameBuf, ParentPath, PathCx, RenameFlags, VfsPath,
     notify::{FsEvent, notify, notify_entry},
     permission::{may_create, may_delete, want_write},
-    resolve_parent,
+    policed, resolve_parent,
     superblock::Ahead,
 };
-use crate::{Errno, SysResult, err};
+use crate::{Errno, SysResult, err, policy::Access};
 
 /// unlink(2).
 pub fn unlink(cx: &PathCx, start: &VfsPath, path: &[u8]) -> SysResult<()> {
@@ -24,6 +24,7 @@ pub fn unlink(cx: &PathCx, start: &VfsPath, path: &[u8]) -> SysResult<()> {
     let guard = dir.lock_names().ok_or(Errno::ENOTDIR)?;
     let victim =
         superblock.lookup_locked(dir, &guard, name, &Ahead::UNKNOWN)?.ok_or(Errno::ENOENT)?;
+    policed::may_at(&parent.dir.mount, &victim, Access::DELETE)?;
     if parent.must_be_dir {
         return if victim.is_dir() { err!(EISDIR) } else { err!(ENOTDIR) };
     }
@@ -54,6 +55,7 @@ pub fn rmdir(cx: &PathCx, start: &VfsPath, path: &[u8]) -> SysResult<()> {
     let guard = dir.lock_names().ok_or(Errno::ENOTDIR)?;
     let victim =
         superblock.lookup_locked(dir, &guard, name, &Ahead::UNKNOWN)?.ok_or(Errno::ENOENT)?;
+    policed::may_at(&parent.dir.mount, &victim, Access::DELETE)?;
     may_delete(dir, &victim, true, &cx.cred)?;
     if victim.may_be_mountpoint() {
         return err!(EBUSY);
@@ -132,6 +134,7 @@ fn rename_locked(
         .ok_or(Errno::ENOENT)?;
     let target = superblock.lookup_locked(to.dir, second, to.name, &Ahead::UNKNOWN)?;
     let exchange = flags.contains(RenameFlags::EXCHANGE);
+    rules_allow(place, from, to, (&source, target.as_ref()), exchange)?;
     match &target {
         Some(_) if flags.contains(RenameFlags::NOREPLACE) => return err!(EEXIST),
         None if exchange => return err!(ENOENT),
@@ -155,6 +158,7 @@ fn rename_locked(
         return Ok(());
     }
     may_rename(cx, from, to, (&source, target.as_ref()), exchange)?;
+    policed::note_move(&place.mount);
     let ops = from.dir.dir_ops().ok_or(Errno::ENOTDIR)?;
     ops.rename(from.name, to.dir.inode(), to.name, flags)?;
     ops.renamed(source.inode(), to.dir.inode(), to.name);
@@ -169,6 +173,7 @@ fn rename_locked(
         None => {}
     }
     source.move_to(to.dir, to.name);
+    policed::note_move(&place.mount);
     drop((one, two, tree));
     if flags.contains(RenameFlags::WHITEOUT) {
         from.dir.forget_child(from.name);
@@ -184,6 +189,33 @@ fn same_file(a: &Dentry, b: &Dentry) -> bool {
     match (a.inode().metadata_seen(), b.inode().metadata_seen()) {
         (Ok(a), Ok(b)) => (a.dev, a.ino) == (b.dev, b.ino),
         _ => false,
+    }
+}
+
+/// What the profile's rules say of a rename, both ways if it is an exchange.
+fn rules_allow(
+    place: &VfsPath,
+    from: &Side<'_>,
+    to: &Side<'_>,
+    (source, target): (&Arc<Dentry>, Option<&Arc<Dentry>>),
+    exchange: bool,
+) -> SysResult<()> {
+    if place.mount.superblock().policed().is_none() {
+        return Ok(());
+    }
+    let moves = |file: &Arc<Dentry>, side: &Side<'_>| {
+        policed::may_make(&place.sibling(side.dir.clone()), side.name)?;
+        policed::may_move(&place.sibling(file.clone()), side.dir, side.name, Access::DELETE)
+    };
+    policed::may_at(&place.mount, source, Access::DELETE)?;
+    policed::may_try_to_make(&place.sibling(to.dir.clone()), to.name)?;
+    if let Some(target) = target {
+        policed::may_at(&place.mount, target, Access::DELETE)?;
+    }
+    moves(source, to)?;
+    match target {
+        Some(target) if exchange => moves(target, from),
+        _ => Ok(()),
     }
 }
 

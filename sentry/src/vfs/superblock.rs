@@ -1,6 +1,9 @@
 //! A mounted file system and the names cached of it (`struct super_block`).
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{Arc, OnceLock},
+};
 
 use ranked_sync::Mutex;
 use smallvec::SmallVec;
@@ -9,6 +12,7 @@ use super::{
     AccessMask, Dentry, DirOps, FileSystem, Inode, Intent,
     dentry::{Cached, DirGuard},
     file_locks::LockTable,
+    policed::Policed,
 };
 use crate::{Errno, SysError, SysResult, lock_order};
 
@@ -40,6 +44,7 @@ pub struct Superblock {
     /// `s_vfs_rename_mutex`: directories move one at a time.
     pub(super) rename: Mutex<lock_order::Rename, ()>,
     locks: LockTable,
+    policed: OnceLock<Policed>,
 }
 
 /// The dentries that are kept; a hand goes round and drops those not used since it last came by.
@@ -61,6 +66,7 @@ impl Superblock {
             ring: Mutex::default(),
             rename: Mutex::new(()),
             locks: LockTable::default(),
+            policed: OnceLock::new(),
         })
     }
 
@@ -70,6 +76,17 @@ impl Superblock {
 
     pub(super) fn locks(&self) -> &LockTable {
         &self.locks
+    }
+
+    /// The rules that its names are under.
+    #[inline]
+    pub(super) fn policed(&self) -> Option<&Policed> {
+        self.policed.get()
+    }
+
+    /// Puts its names under rules, once.
+    pub(super) fn set_policed(&self, policed: Policed) {
+        let _ = self.policed.set(policed);
     }
 
     pub fn root(&self) -> &Arc<Dentry> {

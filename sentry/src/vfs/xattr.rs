@@ -4,10 +4,12 @@ use super::{
     AccessMask, FileType, VfsPath, XattrSetMode,
     notify::{FsEvent, notify},
     permission::{is_owner_or_capable, permission, want_write},
+    policed,
 };
 use crate::{
     SysResult, err,
     kernel::{Capability, Credentials},
+    policy::Access,
 };
 
 /// The rules of each namespace (`xattr_permission`); the caller checks the mount for writes.
@@ -56,6 +58,7 @@ fn may_change_security(cred: &Credentials, name: &[u8]) -> SysResult<()> {
 
 /// getxattr(2).
 pub fn get_xattr(path: &VfsPath, cred: &Credentials, name: &[u8]) -> SysResult<Vec<u8>> {
+    policed::may(path, Access::READ)?;
     may_access(path, cred, name, false)?;
     path.inode().get_xattr(name)
 }
@@ -67,6 +70,7 @@ pub fn set_xattr(
     (name, value): (&[u8], &[u8]),
     mode: XattrSetMode,
 ) -> SysResult<()> {
+    policed::may(path, Access::WRITE)?;
     want_write(&path.mount)?;
     may_access(path, cred, name, true)?;
     may_change_security(cred, name)?;
@@ -77,6 +81,7 @@ pub fn set_xattr(
 
 /// removexattr(2).
 pub fn remove_xattr(path: &VfsPath, cred: &Credentials, name: &[u8]) -> SysResult<()> {
+    policed::may(path, Access::WRITE)?;
     want_write(&path.mount)?;
     may_access(path, cred, name, true)?;
     may_change_security(cred, name)?;
@@ -87,6 +92,7 @@ pub fn remove_xattr(path: &VfsPath, cred: &Credentials, name: &[u8]) -> SysResul
 
 /// listxattr(2): names the caller may not read are left out.
 pub fn list_xattr(path: &VfsPath, cred: &Credentials) -> SysResult<Vec<u8>> {
+    policed::may(path, Access::STAT)?;
     let mut names = path.inode().list_xattr()?;
     if !cred.has(Capability::SYS_ADMIN) {
         let shown = names.split_inclusive(|&byte| byte == 0);

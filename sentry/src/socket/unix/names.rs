@@ -13,8 +13,9 @@ use crate::{
     Errno, SysResult, err,
     kernel::CurrentTask,
     lock_order,
+    policy::Access,
     socket::SockAddr,
-    vfs::{self, AccessMask, LookupFlags},
+    vfs::{self, AccessMask, LookupFlags, policed},
 };
 
 /// Where the path begins in `struct sockaddr_un`.
@@ -180,6 +181,7 @@ fn bind_path(task: &CurrentTask, path: &[u8], bound: &Arc<dyn Any + Send + Sync>
 fn find_path(task: &CurrentTask, path: &[u8]) -> SysResult<Arc<dyn Any + Send + Sync>> {
     let cx = task.path_cx();
     let place = vfs::resolve(&cx, cx.cwd(), path, LookupFlags::FOLLOW)?;
+    policed::may(&place, Access::WRITE)?;
     place.inode().check_access(&task.cred(), AccessMask::WRITE)?;
     place.inode().bound_socket().ok_or(Errno::ECONNREFUSED.into())
 }
