@@ -35,6 +35,7 @@ Examples:
   lazaret run --profile strict -- ./program  its own directory to look at, little else
   lazaret run --rootfs ./debian -- bash     another root
   lazaret run --strace=trace.txt -- ls      what it does
+  lazaret run --audit files.json -- make    which files it uses
   lazaret run --jail namespaces -- make     or not at all, if the host gives none (see lazaret doctor)
 
 Exit status: the command's; 128+N when signal N killed it; 124 out of time (--time-limit);
@@ -108,6 +109,10 @@ pub(crate) struct RunArgs {
     /// Print each system call, decoded, to FILE or standard error.
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
     pub(crate) strace: Option<Option<PathBuf>>,
+
+    /// Write what is decided about files to FILE, allowed or denied by the profile's rules, as lines of JSON.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) audit: Option<PathBuf>,
 
     /// Write Lazaret's own log to FILE instead of standard error. Reports of internal errors are put beside it.
     #[arg(long, value_name = "FILE")]

@@ -27,6 +27,7 @@ const GOFER: i32 = 4;
 const CONTROL: i32 = 5;
 const LOG: i32 = 6;
 const STRACE: i32 = 7;
+const AUDIT: i32 = 8;
 
 /// See `run::processes` for the descriptors.
 pub(crate) fn main() -> ExitCode {
@@ -62,6 +63,7 @@ fn serve(control: &Arc<OwnedFd>) -> Result<FromSentry> {
     log_to(inherited(LOG)?, &config.log_level);
     let gofer = inherited(GOFER)?;
     let strace = inherited(STRACE)?;
+    let audit = inherited(AUDIT)?;
     let stdio = [inherited(0)?, inherited(1)?, inherited(2)?];
     platform::host::raise_open_files();
 
@@ -84,8 +86,9 @@ fn serve(control: &Arc<OwnedFd>) -> Result<FromSentry> {
         boot::Strace::File => line_sink(strace),
         boot::Strace::Stderr => stdio[2].try_clone().map_or_else(|_| line_sink(strace), line_sink),
     });
+    let audit = config.audit.then_some(audit);
     let sandbox =
-        boot::Sandbox { config, platform, memory, gofer, strace, stdio, seal: jail::seal };
+        boot::Sandbox { config, platform, memory, gofer, strace, audit, stdio, seal: jail::seal };
     let running = match sandbox.start() {
         Ok(running) => Arc::new(running),
         Err(error) => {

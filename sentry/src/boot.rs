@@ -26,7 +26,7 @@ use crate::{
         ExitStatus, FsContext, InitConfig, Kernel,
         limits::{self, Limits},
     },
-    policy::BadPattern,
+    policy::{Audit, BadPattern, Denials, FilePolicy, FileRules},
     strace::{self, LineSink},
     vfs::{self, LookupFlags, PathCx},
 };
@@ -40,6 +40,8 @@ pub struct Sandbox {
     pub gofer: OwnedFd,
     /// Where `--strace` lines go.
     pub strace: Option<LineSink>,
+    /// Where `--audit` lines go. Should not block.
+    pub audit: Option<OwnedFd>,
     /// The standard streams.
     pub stdio: [OwnedFd; 3],
     /// Puts up the last wall, when the platform of this name is ready and before guest code runs.
@@ -53,6 +55,7 @@ pub struct Running {
     console: Option<stdio::Console>,
     /// Everything was killed because the file server went.
     files_lost: Arc<AtomicBool>,
+    denials: Option<Arc<Denials>>,
 }
 
 /// Why a sandbox could not be started.
@@ -120,7 +123,15 @@ impl Sandbox {
                 kernel.kill_all();
             }
         });
-        let namespace = mounts::build(&kernel, &client, &config)?;
+        let policy = match self.audit {
+            None if config.file_rules.is_empty() => None,
+            audit => {
+                let rules = FileRules::new(&config.file_rules)?;
+                Some(FilePolicy::new(rules, audit.map(Audit::new)))
+            }
+        };
+        let denials = policy.as_ref().map(|policy| policy.denials().clone());
+        let namespace = mounts::build(&kernel, &client, &config, policy)?;
         let fs = FsContext::new(&namespace, config.umask);
         let cred = init::credentials(&config);
         enter_cwd(&fs, &cred, &config)?;
@@ -147,7 +158,7 @@ impl Sandbox {
             Errno::ENOENT if init::is_there(&cx, &path) => BootError::Interpreter { name: command },
             errno => BootError::Command { name: command, errno },
         })?;
-        Ok(Running { kernel, console: streams.console, files_lost })
+        Ok(Running { kernel, console: streams.console, files_lost, denials })
     }
 }
 
@@ -209,6 +220,9 @@ impl Running {
             }
             tell(FromSentry::Stopped);
         });
+        if let Some(denials) = &self.denials {
+            denials.finish();
+        }
         if let Some(console) = &self.console {
             console.drain();
         }

@@ -2,12 +2,16 @@
 //! (`vfs::policed`).
 
 mod access;
+mod audit;
+mod denials;
 mod file_policy;
 mod glob;
 mod pattern;
 mod rules;
 
 pub use access::Access;
+pub use audit::Audit;
+pub use denials::Denials;
 pub use file_policy::FilePolicy;
 pub use glob::{BadGlob, Glob};
 pub use pattern::{BadPattern, PathPattern};

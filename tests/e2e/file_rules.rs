@@ -227,6 +227,95 @@ for name, want in (\"work/a.sock\", \"EACCES\"), (\"work/b\", \"\"):
         "",
     ),
     case(
+        "the_same_denial_is_told_once_and_the_rest_counted",
+        with_rules!(
+            "\"deny ~/.ssh\"",
+            "$RUN --profile ./p.toml -- python3 -c 'from t import *
+for _ in range(1000): expect(\"EACCES\", open, \".ssh/id\")' 2> said || { cat said >&2; exit 1; }
+             test $(grep -c rule= said) = 1 && grep -q 'more denials left_out=999' said || { cat said >&2; exit 1; }"
+        ),
+        0,
+        "",
+    ),
+    case(
+        "different_denials_are_not_told_without_end",
+        with_rules!(
+            "\"deny ~/.ssh\"",
+            "$RUN --profile ./p.toml -- python3 -c 'from t import *
+for n in range(3000): expect(\"EACCES\", open, f\".ssh/{n}\", \"w\")' 2> said || { tail said >&2; exit 1; }
+             n=$(grep -c rule= said); test $n -ge 200 -a $n -le 500 || { tail said >&2; exit 1; }"
+        ),
+        0,
+        "",
+    ),
+    case(
+        "names_in_denials_cannot_forge_lines",
+        with_rules!(
+            "\"deny ~/.ssh\"",
+            "$RUN --profile ./p.toml -- python3 -c 'from t import *
+open(\"/proc/self/comm\", \"w\").write(\"a\\n\\x1b[1m\")
+expect(\"EACCES\", open, b\".ssh/\\n2026 WARN denied \\x1b[1m\\xff\", \"w\")' 2> said
+             test $(wc -l < said) = 1 && ! LC_ALL=C grep -q '[^ -~]' said || { cat -v said >&2; exit 1; }"
+        ),
+        0,
+        "",
+    ),
+    // --audit.
+    case(
+        "an_audit_says_what_was_allowed_and_denied_and_why",
+        with_rules!(
+            "\"deny ~/.ssh\", \"allow read ~/.ssh/id\", \"deny write ~/readonly\"",
+            "$RUN --profile ./p.toml --audit audit -- sh -c 'cat ~/.ssh/id; echo x >> ~/readonly; ls ~/work; rm ~/work/open' > /dev/null 2>&1
+             python3 -c 'import json, os, time
+home = os.environ[\"HOME\"]
+lines = [json.loads(line) for line in open(\"audit\")]
+assert all(list(line) == [\"time\", \"pid\", \"comm\", \"op\", \"path\", \"decision\", \"rule\"] for line in lines)
+assert all(abs(line[\"time\"] - time.time()) < 60 for line in lines)
+seen = {(line[\"comm\"], line[\"op\"], line[\"path\"].replace(home, \"~\"), line[\"decision\"], line[\"rule\"]) for line in lines}
+for want in [(\"cat\", \"read\", \"~/.ssh/id\", \"allow\", \"./p.toml:2: allow read ~/.ssh/id\"),
+             (\"sh\", \"write\", \"~/readonly\", \"deny\", \"./p.toml:2: deny write ~/readonly\"),
+             (\"ls\", \"list\", \"~/work\", \"allow\", None),
+             (\"rm\", \"delete\", \"~/work/open\", \"allow\", None)]:
+    assert want in seen, (want, seen)
+assert any(op == \"exec\" and path.endswith(\"/cat\") for _, op, path, _, _ in seen)'"
+        ),
+        0,
+        "",
+    ),
+    case(
+        "an_audit_needs_no_profile",
+        "$RUN --audit audit -- cat file > said && grep -q '\"comm\":\"cat\",\"op\":\"read\",\"path\":\"[^\"]*/file\",\"decision\":\"allow\",\"rule\":null}$' audit",
+        0,
+        "",
+    ),
+    case(
+        "an_audit_has_a_line_for_each_name_whatever_its_bytes",
+        "$RUN --audit audit -- python3 -c 'if 1:
+            import os
+            os.chdir(\"/tmp\")
+            for name in b\"\\n{}\", b\"\\xff\\xfe\", b\"\\\\xff\", b\"\\\"\", bytes(range(1, 47)), b\"d\" * 255: os.mkdir(name)
+            for _ in range(60): os.mkdir(\"d\" * 200); os.chdir(\"d\" * 200)'
+         python3 -c 'if 1:
+            import json
+            made = [json.loads(line)[\"path\"] for line in open(\"audit\") if \"create\" in line]
+            assert made[:4] == [\"/tmp/\\n{}\", \"/tmp/\\\\xff\\\\xfe\", \"/tmp/\\\\\\\\xff\", \"/tmp/\\\"\"], made[:4]
+            assert len(made) == 66 and max(map(len, made)) == 4096'",
+        0,
+        "",
+    ),
+    case(
+        "an_audit_that_cannot_be_written_stops_nobody",
+        "$RUN --audit /dev/full -- cat file || exit 1
+         mkfifo gone full
+         head -c 1 gone > /dev/null & $RUN --audit gone -- sh -c 'for i in 1 2 3; do cat file; done' || exit 2
+         (exec 9<> full; $RUN --audit full -- python3 -c 'if 1:
+            import os
+            for _ in range(3000): os.stat(\"file\")'; timeout 5 head -c 65536 <&9 | tail -n +2 | head -n 5 | grep -q decision) || exit 3
+         $RUN --audit none/audit -- true 2> said; test $? = 125 && grep -q 'audit file none/audit' said",
+        0,
+        "",
+    ),
+    case(
         "an_asked_for_log_level_goes_before_the_denials",
         with_rules!(
             "\"deny ~/.ssh\"",

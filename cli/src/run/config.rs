@@ -99,6 +99,7 @@ pub(crate) fn plan(
             Some(_) => Strace::File,
             None => Strace::Stderr,
         }),
+        audit: args.audit.is_some(),
         log_level: args.log_level.map_or(DEFAULT_LOG, LogLevel::name).to_owned(),
         memory_limit: args.memory.or(limits.memory).or_else(default_memory),
         limits: SandboxLimits {

@@ -45,6 +45,12 @@ pub(crate) fn start(plan: &Plan, args: &RunArgs) -> Result<Sandbox> {
         }
         _ => None,
     };
+    let audit = match &args.audit {
+        Some(path) => {
+            Some(create_lossy(path).with_context(|| format!("audit file {}", path.display()))?)
+        }
+        None => None,
+    };
     let std = |open: bool, fd: BorrowedFd<'static>| if open { Some(fd) } else { None };
     let [stdin, stdout, stderr] = [
         std(plan.sentry.stdio_open[0], rustix::stdio::stdin()),
@@ -82,6 +88,7 @@ pub(crate) fn start(plan: &Plan, args: &RunArgs) -> Result<Sandbox> {
         sentry_end.as_fd(),
         log_fd,
         strace.as_ref().map_or(null.as_fd(), AsFd::as_fd),
+        audit.as_ref().map_or(null.as_fd(), AsFd::as_fd),
     ];
     let start_in = |namespaces: Namespaces| -> Result<OwnedFd> {
         let has_mounts = namespaces.contains(Namespaces::MOUNT);
@@ -106,6 +113,14 @@ pub(crate) fn start(plan: &Plan, args: &RunArgs) -> Result<Sandbox> {
 
 fn create(path: &std::path::Path) -> std::io::Result<File> {
     File::options().create(true).append(true).open(path)
+}
+
+/// As [`create`]; writing to it never waits for a reader.
+fn create_lossy(path: &std::path::Path) -> std::io::Result<File> {
+    let file = create(path)?;
+    let flags = rustix::fs::fcntl_getfl(&file)?;
+    rustix::fs::fcntl_setfl(&file, flags | rustix::fs::OFlags::NONBLOCK)?;
+    Ok(file)
 }
 
 /// A sealed file with a configuration in it.

@@ -32,6 +32,8 @@ pub struct Config {
     /// Descriptors 0 to 2 that were open at all.
     pub stdio_open: [bool; 3],
     pub strace: Option<Strace>,
+    /// Are decisions about files written to the inherited descriptor for them?
+    pub audit: bool,
     /// What is logged: `error`, `warn`, `info`, `debug`, `trace`, or as tracing's filters are written.
     pub log_level: String,
     /// Bytes of guest memory, at most.

@@ -17,7 +17,7 @@ use crate::{
         tmpfs::{Tmpfs, TmpfsOptions, TmpfsType},
     },
     kernel::{Credentials, Kernel},
-    policy::{FilePolicy, FileRules},
+    policy::FilePolicy,
     vfs::{
         self, Creation, FileSystem, FileType, LookupFlags, MountFlags, MountNamespace, PathCx,
         VfsPath,
@@ -29,6 +29,7 @@ pub(super) fn build(
     kernel: &Arc<Kernel>,
     client: &Arc<GoferClient>,
     config: &Config,
+    policy: Option<FilePolicy>,
 ) -> Result<Arc<MountNamespace>, BootError> {
     let nosuid = MountFlags::NOSUID | MountFlags::NODEV;
     let (root, flags) = root(kernel, client, config)?;
@@ -71,9 +72,8 @@ pub(super) fn build(
     for spec in &config.mounts {
         mount_spec(kernel, client, &namespace, &place, spec)?;
     }
-    if !config.file_rules.is_empty() {
-        let rules = FileRules::new(&config.file_rules).map_err(BootError::Rules)?;
-        namespace.enforce(FilePolicy::new(rules));
+    if let Some(policy) = policy {
+        namespace.enforce(policy);
     }
     Ok(namespace)
 }

@@ -1,17 +1,21 @@
-//! The rules of a sandbox at work: what was decided is told.
+//! The rules of a sandbox at work: what they decide is told.
 
-use super::{Access, FileRules, Progress};
+use std::{sync::Arc, time::Instant};
+
+use super::{Access, Audit, Denials, FileRules, Progress, audit::Decision};
 use crate::kernel::served;
 
 /// Rules, and who hears of what they decide.
 #[derive(Debug)]
 pub struct FilePolicy {
     rules: FileRules,
+    denials: Arc<Denials>,
+    audit: Option<Audit>,
 }
 
 impl FilePolicy {
-    pub fn new(rules: FileRules) -> Self {
-        Self { rules }
+    pub fn new(rules: FileRules, audit: Option<Audit>) -> Self {
+        Self { rules, denials: Arc::default(), audit }
     }
 
     pub fn rules(&self) -> &FileRules {
@@ -22,27 +26,65 @@ impl FilePolicy {
         &mut self.rules
     }
 
+    /// What was told of its denials.
+    pub fn denials(&self) -> &Arc<Denials> {
+        &self.denials
+    }
+
     /// Must decisions be told that deny nothing?
     pub fn hears_all(&self) -> bool {
-        false
+        self.audit.is_some()
     }
 
     /// Tells what was decided for the served task: of `wanted`, `refused` was denied.
     #[cold]
-    pub fn tell(&self, path: &[u8], progress: &Progress, _wanted: Access, refused: Access) {
-        for access in refused.iter() {
-            let rule = self.rules.decided_by(progress, access);
-            self.tell_denial(path, access, rule);
+    pub fn tell(&self, path: &[u8], progress: &Progress, wanted: Access, refused: Access) {
+        let rule = |access| self.rules.decided_by(progress, access);
+        for access in wanted.iter() {
+            let is_denied = refused.contains(access);
+            // A directory on the way to what is allowed may be looked at by no rule of its own.
+            let rule = rule(access).filter(|rule| is_denied || self.rules.is_allow(*rule));
+            self.audit(path, access, is_denied, rule);
+        }
+        // One line for one call.
+        if let Some(first) = refused.iter().next() {
+            self.log(path, first, rule(first));
         }
     }
 
-    /// Tells that a rule would be escaped from.
+    /// Tells that a file would have escaped from a rule.
     #[cold]
-    pub fn tell_denial(&self, path: &[u8], access: Access, rule: Option<usize>) {
-        let rule = rule.map_or("", |rule| self.rules.shown(rule));
-        let (pid, comm) = served().map_or((0, Vec::new()), |task| (task.pid(), task.comm()));
-        let (path, comm) = (path.escape_ascii(), comm.escape_ascii());
-        let op = access.name();
-        tracing::warn!(target: "lazaret::files", op, %path, rule, %comm, pid, "denied");
+    pub fn tell_escape(&self, path: &[u8], access: Access, rule: usize) {
+        self.audit(path, access, true, Some(rule));
+        self.log(path, access, Some(rule));
     }
+
+    fn audit(&self, path: &[u8], access: Access, is_denied: bool, rule: Option<usize>) {
+        let Some(audit) = &self.audit else { return };
+        let (pid, comm) = who();
+        let rule = rule.map(|rule| self.rules.shown(rule));
+        audit.put(&Decision { pid, comm: &comm, op: access.name(), path, is_denied, rule });
+    }
+
+    fn log(&self, path: &[u8], access: Access, rule: Option<usize>) {
+        let (op, (pid, comm)) = (access.name(), who());
+        let key = (op, rule, pid, path);
+        let Some(left_out) = self.denials.admit(key, Instant::now()) else { return };
+        let left_out = (left_out > 0).then_some(left_out);
+        let rule = rule.map_or("", |rule| self.rules.shown(rule));
+        let shown = path.get(..PATH_SHOWN).unwrap_or(path).escape_ascii();
+        let comm = comm.escape_ascii();
+        tracing::warn!(
+            target: "lazaret::files",
+            op, path = %shown, rule, %comm, pid, left_out, "denied"
+        );
+    }
+}
+
+/// Longer paths are cut.
+const PATH_SHOWN: usize = 4096;
+
+/// Number and name of the served process.
+fn who() -> (i32, Vec<u8>) {
+    served().map_or((0, Vec::new()), |task| (task.pid(), task.comm()))
 }

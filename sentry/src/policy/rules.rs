@@ -172,7 +172,7 @@ impl FileRules {
         verdict
     }
 
-    fn is_allow(&self, rule: usize) -> bool {
+    pub(super) fn is_allow(&self, rule: usize) -> bool {
         self.rules.get(rule).is_some_and(|rule| rule.effect == Effect::Allow)
     }
 

@@ -185,7 +185,7 @@ impl Policed {
         let (from, to) = (self.locate(file, None), self.locate(dir, Some(name)));
         let escaped = policy.rules().escaped(&from.progress, &to.progress, file.is_dir());
         let Some(rule) = escaped else { return Ok(()) };
-        policy.tell_denial(&from.path, access, Some(rule));
+        policy.tell_escape(&from.path, access, rule);
         let unreadable = self.verdict(file).refused(Access::READ, file.is_dir());
         if unreadable.is_empty() { err!(EXDEV) } else { err!(EACCES) }
     }
