@@ -21,6 +21,17 @@ use tests::scratch::{Scratch, leave, workplace};
 const LIMIT: Duration = Duration::from_secs(30);
 const RUNGS: [&str; 2] = ["namespaces", "landlock"];
 const HARMLESS: &str = "harmless";
+/// Directories and their rules.
+const GUARDED: [(&str, &str); 4] =
+    [("hidden", "hide"), ("denied", "deny"), ("unreadable", "deny read"), ("free", "")];
+
+fn profile(guarded: &Path) -> String {
+    let rules = GUARDED.iter().filter(|(_, rule)| !rule.is_empty()).map(|(directory, rule)| {
+        let rule = format!("{rule} {}", guarded.join(directory).display());
+        format!("{rule:?},\n")
+    });
+    format!("[files]\nrules = [\n{}]\n", rules.collect::<String>())
+}
 
 /// What on the host a sandbox must not reach.
 struct Host {
@@ -41,6 +52,15 @@ impl Host {
         }
         fs::write(place.join("hidden/canary"), &secret)?;
         fs::write(place.join("shared/swap/canary"), HARMLESS)?;
+        // What the rules of a profile protect, in a tree that the sandbox may write.
+        let guarded = place.join("shared/guarded");
+        for (directory, rule) in GUARDED {
+            fs::create_dir_all(guarded.join(directory))?;
+            if !rule.is_empty() {
+                fs::write(guarded.join(directory).join("canary"), &secret)?;
+            }
+        }
+        fs::write(place.join("profile.toml"), profile(&guarded))?;
         std::os::unix::fs::symlink(place.join("hidden"), place.join("shared/swapped"))?;
         let sentinel = Command::new("sleep").arg("120").spawn()?;
         let name = format!("lazaret-attack-{}", sentinel.id());
@@ -84,6 +104,13 @@ impl Host {
         if entries.len() != 1 {
             return Err(format!("something was made in the hidden directory: {entries:?}"));
         }
+        for directory in ["hidden", "denied"] {
+            let canary = self.path().join("shared/guarded").join(directory).join("canary");
+            let kept = fs::read_to_string(canary);
+            if kept.as_ref().ok() != Some(&self.secret) {
+                return Err(format!("the file with the rule {directory} was changed: {kept:?}"));
+            }
+        }
         Ok(())
     }
 }
@@ -104,11 +131,14 @@ fn attack(platform: &str, rung: &str, case: &Case) -> Result<(), Failed> {
         .arg(&hidden)
         .arg("--bind")
         .arg(&shared)
+        .args(["--log-level", "error", "--profile"])
+        .arg(host.path().join("profile.toml"))
         .arg("--")
         .arg(&case.program)
         .arg(&case.argument)
         .env("HIDDEN", &hidden)
         .env("SHARED", &shared)
+        .env("GUARDED", shared.join("guarded"))
         .env("SENTINEL", host.sentinel.id().to_string())
         .current_dir(workplace(env!("CARGO_TARGET_TMPDIR")))
         .stdin(Stdio::null());

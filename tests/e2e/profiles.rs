@@ -30,7 +30,7 @@ pub(crate) const CASES: &[Case] = &[
     ),
     case(
         "profiles_are_listed_and_printed",
-        "$LAZARET profiles | grep -q '^strict ' && $LAZARET profiles build | grep -q '^bind = '",
+        "$LAZARET profiles > list && grep -q '^strict ' list && $LAZARET profiles build > text && grep -q '^bind = ' text",
         0,
         "",
     ),
@@ -126,8 +126,44 @@ pub(crate) const CASES: &[Case] = &[
     ),
     // The built-in ones, with real programs.
     case(
+        "the_built_in_ones_protect_secrets",
+        "secrets='.ssh/id_ed25519 .gnupg/pubring.kbx .aws/credentials .netrc .bash_history .mozilla/firefox/cookies .config/chromium/Cookies
+             .kube/config .git-credentials .cargo/credentials.toml .docker/config.json .config/gh/hosts.yml'
+         export HOME=$PWD/home secrets
+         for name in $secrets; do mkdir -p $(dirname home/$name); echo secret > home/$name; done; echo plain > home/.config/plain
+         for profile in default strict build network-client; do
+             $RUN --profile $profile --log log -e secrets -- sh -c '
+                 for name in $secrets; do cat ~/$name; test ! -e ~/$name || echo $name is there; done
+                 cat /etc/shadow; ls -A ~ ~/.config' > said 2>&1
+             { ! grep -e '^secret' -e 'is there' -e '^root:' said && grep -q 'shadow: Permission denied' said; } || { cat said >&2; exit 1; }
+             grep -A9 '^.*/home:$' said | sed '1d;/^$/,$d' | grep -vx -e .config -e .cargo && { cat said >&2; exit 2; }
+             grep -q \"rule=\\\"profile $profile:[0-9]*: hide ~/.ssh\\\"\" log || { cat log >&2; exit 3; }; rm log
+         done
+         $RUN --profile default -- cat home/.config/plain | grep -qx plain",
+        0,
+        "",
+    ),
+    case(
+        "strict_shows_no_homes_but_the_directory_where_it_starts",
+        "mkdir -p home/other home/here; echo x > home/other/f; echo here > home/here/f; export HOME=$PWD/home; cd home/here
+         $RUN --profile strict -- sh -c 'cat f; ls ~; cat ~/other/f' 2> said | tr '\\n' ' ' | grep -qx 'here here ' && grep -q 'No such file' said",
+        0,
+        "",
+    ),
+    case(
+        "build_leaves_gits_hooks_alone",
+        "mkdir -p .git/hooks; echo '[core]' > .git/config; mkdir other; echo x > other/pre-commit
+         $RUN --profile build -- sh -c 'echo x > .git/hooks/pre-commit; echo x >> .git/config; cp other/pre-commit .git/hooks/; ln other/pre-commit .git/hooks/
+             python3 -c \"import os; os.rename(\\\".git\\\", \\\"g\\\")\"; rmdir .git/hooks; mv other .git/hooks; echo built > made' 2> /dev/null
+         test -z \"$(ls .git/hooks)\" -a \"$(cat .git/config)\" = '[core]' -a \"$(cat made)\" = built
+         rm -r .git other; $RUN --profile build -- sh -c 'mkdir -p g/hooks; echo x > g/hooks/pre-commit; mv g .git' 2> /dev/null
+         test ! -e .git/hooks/pre-commit",
+        0,
+        "",
+    ),
+    case(
         "strict_runs_python",
-        "$RUN --profile strict -- python3 -c 'print(sum(range(10)))' | grep -qx 45",
+        "$RUN --profile strict --log /dev/null -- python3 -c 'print(sum(range(10)))' | grep -qx 45",
         0,
         "",
     ),

@@ -189,28 +189,34 @@ impl FileRules {
     }
 
     /// When a file goes from one place to another: the first rule that would hold less for it, or for something below
-    /// it if it is a directory, whatever that is called.
+    /// it if it is a directory, whatever that is called; or that forbids something below it to be made there.
     pub fn escaped(&self, from: &Progress, to: &Progress, is_dir: bool) -> Option<usize> {
-        let relevant = |pattern: &PathPattern, reached: &Reached| match is_dir {
-            true => *reached,
-            false => pattern.matched_part(*reached),
+        let moves = || {
+            let places = from.0.iter().zip(&to.0);
+            self.patterns.iter().zip(places).map(|((pattern, rule), (from, to))| {
+                let part = |reached: &Reached| match is_dir {
+                    true => *reached,
+                    false => pattern.matched_part(*reached),
+                };
+                (pattern, *rule, part(from), part(to))
+            })
         };
-        let places = from.0.iter().zip(&to.0);
-        let all = self.patterns.iter().zip(places).map(|((pattern, rule), (from, to))| {
-            (*rule, relevant(pattern, from), relevant(pattern, to))
-        });
-        let all: SmallVec<[(usize, Reached, Reached); 32]> = all.collect();
-        let lost = |&&(rule, from, to): &&(usize, Reached, Reached)| match self.is_allow(rule) {
-            false => from & !to != 0,
-            // It matters only where something was denied before.
-            true => {
-                to & !from != 0
-                    && all
-                        .iter()
-                        .any(|&(other, from, _)| other < rule && from != 0 && !self.is_allow(other))
+        let denied_before = |rule| {
+            moves().any(|(_, other, from, _)| other < rule && from != 0 && !self.is_allow(other))
+        };
+        let escapes = |&(pattern, rule, from, to): &(&PathPattern, usize, Reached, Reached)| {
+            let gained = to & !from;
+            if self.is_allow(rule) {
+                return gained != 0 && denied_before(rule);
             }
+            let below = gained & !pattern.matched_part(gained);
+            from & !to != 0 || (below != 0 && self.denies_making(rule))
         };
-        all.iter().find(lost).map(|(rule, ..)| *rule)
+        moves().find(escapes).map(|(_, rule, ..)| rule)
+    }
+
+    fn denies_making(&self, rule: usize) -> bool {
+        self.rules.get(rule).is_some_and(|rule| rule.access.contains(Access::CREATE))
     }
 }
 
