@@ -7,6 +7,7 @@
 //! `Pipe`, then user memory (a copy may fault pages in). Nothing else is taken below it;
 //! waiters are woken after it was given back.
 
+mod gather;
 mod inode;
 mod ring;
 
@@ -19,6 +20,7 @@ use std::{
 use linux_abi::Errno;
 use ranked_sync::Mutex;
 
+use self::gather::Gather;
 pub use self::inode::PipeInode;
 use self::ring::{Ring, SLOT_BYTES};
 use crate::{
@@ -53,6 +55,7 @@ struct State {
     /// How many readers and writers there ever were: what an open waits for.
     reader_opens: u32,
     writer_opens: u32,
+    gather: Gather,
 }
 
 /// An open end: reading, writing, or both (a fifo opened O_RDWR).
@@ -76,6 +79,7 @@ impl Pipe {
                 writers: 0,
                 reader_opens: 0,
                 writer_opens: 0,
+                gather: Gather::new(),
             }),
             queue: WaitQueue::new(),
             is_fifo,
@@ -220,6 +224,7 @@ impl Pipe {
         if state.ring.is_empty() {
             return if state.writers == 0 { Ok(0) } else { err!(EAGAIN) };
         }
+        state.gather.end();
         let was_full = state.ring.is_full();
         let got = state.ring.read(dst);
         let freed = was_full && !state.ring.is_full();
@@ -239,16 +244,14 @@ impl Pipe {
         if state.readers == 0 {
             return err!(EPIPE);
         }
-        let put = state.ring.write(src, packets);
+        let put = state.ring.write(src, packets)?;
+        let nearly_full = state.ring.free_slots() < state.ring.capacity().div_ceil(4);
+        let wakes = state.gather.wrote(nearly_full);
         drop(state);
-        match put {
-            Ok(0) => err!(EAGAIN),
-            Ok(put) => {
-                self.queue.wake(EventMask::READABLE);
-                Ok(put)
-            }
-            Err(errno) => Err(errno.into()),
+        if wakes {
+            self.queue.wake(EventMask::READABLE);
         }
+        if put == 0 { err!(EAGAIN) } else { Ok(put) }
     }
 }
 
@@ -306,9 +309,22 @@ impl FileOps for PipeEnd {
         true
     }
 
+    fn sleep_limit(&self, events: EventMask) -> Option<u64> {
+        if !events.contains(EventMask::IN) {
+            return None;
+        }
+        let alone = self.pipe.queue.waiters() == 1;
+        let mut state = self.pipe.state.lock();
+        // What came since the caller looked would wake nobody.
+        if state.ring.is_empty() { state.gather.wait(alone) } else { Some(0) }
+    }
+
     fn poll(&self, _file: &FileDescription, table: &mut PollTable) -> EventMask {
         table.wait_on(&self.pipe.queue);
-        let state = self.pipe.state.lock();
+        let mut state = self.pipe.state.lock();
+        if table.registers() {
+            state.gather.end();
+        }
         let mut mask = EventMask::empty();
         if self.reads {
             mask.set(EventMask::READABLE, !state.ring.is_empty());

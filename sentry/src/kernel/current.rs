@@ -271,27 +271,29 @@ impl CurrentTask {
         let limit = file.ops().wait_limit(events);
         let deadline =
             deadline.or_else(|| limit.map(|ns| self.task.kernel.clocks.monotonic().after(ns)));
-        let waker = self.waker().clone();
-        let done = self.block_until(
-            deadline,
-            |_| {
-                let mut table = PollTable::register(waker, events);
-                file.ops().poll(file, &mut table);
-                table.into_registrations()
-            },
-            |task| match attempt(task) {
-                Err(error) if error.is_again() => Ok(None),
-                result => result.map(Some),
-            },
-        );
-        let done = match done {
-            // With a timeout of the socket's own it does not start again (signal(7)).
-            Err(SysError::Restart(_)) if limit.is_some() => {
-                return Err(SysError::Errno(crate::Errno::EINTR));
+        let mut table = PollTable::register(self.waker().clone(), events);
+        file.ops().poll(file, &mut table);
+        let _registrations = table.into_registrations();
+        loop {
+            self.waker().prepare();
+            match attempt(self) {
+                Err(error) if error.is_again() => {}
+                result => return result,
             }
-            done => done?,
-        };
-        done.ok_or(SysError::Errno(crate::Errno::EAGAIN))
+            let sleep_limit = file.ops().sleep_limit(events);
+            let look = sleep_limit.map(|ns| self.task.kernel.clocks.monotonic().after(ns));
+            let until = [deadline, look].into_iter().flatten().min();
+            match self.sleep(until) {
+                SleepEnd::Woken => {}
+                SleepEnd::TimedOut if until == look => {}
+                SleepEnd::TimedOut => return Err(SysError::Errno(crate::Errno::EAGAIN)),
+                // With a timeout of the socket's own it does not start again (signal(7)).
+                SleepEnd::Interrupted if limit.is_some() => {
+                    return Err(SysError::Errno(crate::Errno::EINTR));
+                }
+                SleepEnd::Interrupted => return Err(Restart::IfSaRestart.into()),
+            }
+        }
     }
 }
 

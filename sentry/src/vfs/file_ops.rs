@@ -94,6 +94,12 @@ pub trait FileOps: Send + Sync + Any + fmt::Debug {
         None
     }
 
+    /// The longest time, in nanoseconds, that such a wait may sleep before the operation is tried again, woken or not. Asked before
+    /// each sleep: a file that says so need not wake who waits at once.
+    fn sleep_limit(&self, _events: EventMask) -> Option<u64> {
+        None
+    }
+
     /// Does a blocking write go on until all bytes are written (pipes, stream sockets, ttys)? The
     /// write handlers then call `write` again after a short count, waiting as needed.
     fn writes_all(&self) -> bool {

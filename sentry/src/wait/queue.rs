@@ -140,7 +140,12 @@ impl WaitQueue {
 
     /// True when someone waits.
     pub fn has_waiters(&self) -> bool {
-        self.0.count.load(Ordering::SeqCst) != 0
+        self.waiters() != 0
+    }
+
+    /// How many registrations there are.
+    pub fn waiters(&self) -> usize {
+        self.0.count.load(Ordering::SeqCst)
     }
 }
 
