@@ -55,6 +55,23 @@ CASE(the_clock_never_goes_back)
 	}
 }
 
+extern const char __executable_start[];
+
+CASE(unmapping_free_address_space_near_the_program_changes_nothing)
+{
+	/* Where a platform may have put something of its own. */
+	unsigned long end = (unsigned long)__executable_start & -4096ul;
+	unsigned long len = end > (1ul << 30) ? 1ul << 30 : end - (1 << 16);
+	warm_up();
+	for (int i = 0; i < HOT; i++)
+		expect_errno(munmap((void *)1, 1), EINVAL);
+	for (int i = 0; i < 100; i++) {
+		expect_ok(munmap((void *)(end - len), len));
+		expect_eq(hot_getppid(), getppid());
+	}
+	warm_up();
+}
+
 CASE(a_forked_child_has_its_own_ids)
 {
 	warm_up();

@@ -211,6 +211,11 @@ impl SystrapContext {
         }
         if stop.signal == libc::SIGSEGV && cause.trapno == TRAP_PAGE_FAULT {
             let access = if cause.error_code & FAULT_EXECUTE != 0 {
+                // The call it returns from, or another thread, unmapped the detour.
+                if let Some(own) = self.space.sites.leave_detour(cause.addr) {
+                    stop.frame.set_rip(control, own);
+                    return Trap::Interrupted;
+                }
                 AccessKind::Execute
             } else if cause.error_code & FAULT_WRITE != 0 {
                 AccessKind::Write

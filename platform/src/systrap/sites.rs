@@ -98,6 +98,14 @@ impl Sites {
         site.filter(|site| site.moved > 0).map_or(rip, |site| site.detour + site.call() + 2)
     }
 
+    /// Where a thread goes on that is at `rip` in a detour whose site has its own code again: the detour may be gone.
+    pub(super) fn leave_detour(&self, rip: u64) -> Option<u64> {
+        let tables = self.tables.read();
+        let (_, site) = tables.detours.range(..=rip).next_back()?;
+        let in_use = tables.sites.get(&site.at).is_some_and(|now| now.detour == site.detour);
+        if in_use { None } else { site.guest_address(rip) }
+    }
+
     pub(super) fn note(&self, rewrite: &Rewrite) {
         let site = Site { at: rewrite.site, detour: rewrite.detour_at, moved: rewrite.moved };
         let mut tables = self.tables.write();
@@ -324,7 +332,10 @@ mod tests {
         assert_eq!(sites.guest_address(detour + 64), detour + 64);
         assert_eq!(sites.resume_at(AT + 2), detour + 15);
         assert_eq!(sites.resume_at(AT + 8), AT + 8);
+        assert_eq!(sites.leave_detour(detour + 15), None);
         sites.forget(AT..AT + 1);
+        assert_eq!(sites.leave_detour(detour + 15), Some(AT + 2));
+        assert_eq!(sites.leave_detour(detour + 64), None);
         assert_eq!(sites.resume_at(AT + 2), AT + 2);
         assert_eq!(sites.guest_address(detour), AT);
         // The place stays taken.
