@@ -98,7 +98,8 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "DIR")]
     pub(crate) cwd: Option<PathBuf>,
 
-    /// Ids inside; the caller's by default. Host files are still opened as the caller.
+    /// Ids inside; the caller's by default, with the caller's bounding set of capabilities. Host files are still opened as
+    /// the caller.
     #[arg(long, value_name = "UID[:GID]")]
     pub(crate) user: Option<String>,
 

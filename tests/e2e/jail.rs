@@ -33,6 +33,21 @@ macro_rules! without_further_user_namespaces {
 }
 
 pub(crate) const CASES: &[Case] = &[
+    // Who the command is.
+    case(
+        "the_superuser_inside_has_the_callers_bounding_set",
+        "unshare -Ur true 2>/dev/null || exit 0; export LAZARET
+         cat > caps <<'END'
+         show() { grep -E '^Cap(Prm|Eff|Bnd)' /proc/self/status; }
+         show > outside; $LAZARET run -- grep -E '^Cap(Prm|Eff|Bnd)' /proc/self/status > inside
+         cat inside; cmp outside inside
+END
+         unshare -Ur setpriv --bounding-set -all,+chown,+kill sh caps | grep -q 'CapEff:.0000000000000021$' &&
+         unshare -Ur setpriv --bounding-set -all sh caps | grep -q 'CapEff:.0000000000000000$' &&
+         unshare -Ur sh caps && unshare -Ur setpriv --bounding-set -all $LAZARET run --user 0 -- chown 1:1 /tmp",
+        0,
+        "",
+    ),
     // What is chosen.
     case("landlock_alone_is_a_jail", "$LAZARET run --jail landlock -- true", 0, ""),
     case(

@@ -246,3 +246,47 @@ IN_DIR_CASE(link_and_symlink_and_mknod_are_create)
 	expect_event(wd, IN_CREATE, "l");
 	expect_event(wd, IN_CREATE, "p");
 }
+
+IN_DIR_CASE(who_watches_the_directory_hears_first)
+{
+	expect_ok(mkdir("d", 0700));
+	int above = watch(".", IN_ATTRIB);
+	int own = watch("d", IN_ATTRIB);
+	expect_ok(chmod("d", 0755));
+	expect_event(above, IN_ATTRIB | IN_ISDIR, "d");
+	expect_event(own, IN_ATTRIB | IN_ISDIR, "");
+}
+
+IN_DIR_CASE(a_lost_name_is_attrib_then_delete_self_then_delete)
+{
+	write_file("f", "");
+	int above = watch(".", IN_DELETE);
+	int own = watch("f", IN_ATTRIB | IN_DELETE_SELF);
+	expect_ok(unlink("f"));
+	expect_event(own, IN_ATTRIB, "");
+	expect_event(own, IN_DELETE_SELF, "");
+	expect_event(own, IN_IGNORED, "");
+	expect_event(above, IN_DELETE, "f");
+}
+
+IN_DIR_CASE(fdinfo_lists_the_watches)
+{
+	char path[64], line[4096];
+	write_file("f", "");
+	int wd = watch("f", IN_MODIFY | IN_CLOSE_WRITE);
+	snprintf(path, sizeof path, "/proc/self/fdinfo/%d", fd);
+	FILE *info = fopen(path, "r");
+	expect(info != NULL);
+	int number = -1;
+	unsigned long ino = 0;
+	unsigned dev, mask = 0;
+	while (fgets(line, sizeof line, info))
+		if (sscanf(line, "inotify wd:%x ino:%lx sdev:%x mask:%x", &number, &ino, &dev, &mask) == 4)
+			break;
+	fclose(info);
+	struct stat st;
+	expect_ok(stat("f", &st));
+	expect_eq(number, wd);
+	expect_eq(ino, st.st_ino);
+	expect_eq(mask, IN_MODIFY | IN_CLOSE_WRITE);
+}

@@ -339,3 +339,12 @@ CASE(system_v_ids_of_missing_objects_fail)
 	expect_errno(syscall(SYS_shmget, 0x7a7a1, 4096, 0), ENOENT);
 	expect_errno(syscall(SYS_semget, 0x7a7a1, 1, 0), ENOENT);
 }
+
+CASE(proc_tells_the_timer_slack)
+{
+	char text[32] = "";
+	expect_ok(prctl(PR_SET_TIMERSLACK, 12345));
+	int fd = expect_ok(open("/proc/self/timerslack_ns", O_RDONLY));
+	expect(read(fd, text, sizeof text - 1) > 0);
+	expect_eq(atol(text), 12345);
+}

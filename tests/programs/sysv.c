@@ -116,3 +116,50 @@ CASE(messages_are_taken_by_type)
 	expect_eq(small, -1);
 	expect_eq(small_error, E2BIG);
 }
+
+/* The line of `id` in a file of /proc/sysvipc, up to `count` numbers. */
+static int ipc_line(const char *name, int id, unsigned long *numbers, int count)
+{
+	char path[64], line[1024];
+	snprintf(path, sizeof path, "/proc/sysvipc/%s", name);
+	FILE *file = fopen(path, "r");
+	expect(file != NULL);
+	int found = 0;
+	expect(fgets(line, sizeof line, file) != NULL);
+	while (!found && fgets(line, sizeof line, file)) {
+		char *at = line;
+		int key = strtol(at, &at, 10);
+		(void)key;
+		if (strtol(at, &at, 10) != id)
+			continue;
+		found = 1;
+		for (int i = 0; i < count; i++)
+			numbers[i] = strtoul(at, &at, i == 0 ? 8 : 10);
+	}
+	fclose(file);
+	return found;
+}
+
+CASE(proc_lists_what_there_is)
+{
+	unsigned long numbers[2];
+	int shm = shmget(IPC_PRIVATE, 12345, 0600), sem = semget(IPC_PRIVATE, 3, 0640), msg = msgget(IPC_PRIVATE, 0644);
+	expect(shm >= 0 && sem >= 0 && msg >= 0);
+	struct { long type; char text[5]; } message = { 1, "abcd" };
+	expect_ok(msgsnd(msg, &message, 5, 0));
+	expect(ipc_line("shm", shm, numbers, 2));
+	expect_eq(numbers[0], 0600);
+	expect_eq(numbers[1], 12345);
+	expect(ipc_line("sem", sem, numbers, 2));
+	expect_eq(numbers[0], 0640);
+	expect_eq(numbers[1], 3);
+	expect(ipc_line("msg", msg, numbers, 2));
+	expect_eq(numbers[0], 0644);
+	expect_eq(numbers[1], 5);
+	expect_ok(shmctl(shm, IPC_RMID, NULL));
+	expect_ok(semctl(sem, 0, IPC_RMID));
+	expect_ok(msgctl(msg, IPC_RMID, NULL));
+	expect(!ipc_line("shm", shm, numbers, 1));
+	expect(!ipc_line("sem", sem, numbers, 1));
+	expect(!ipc_line("msg", msg, numbers, 1));
+}

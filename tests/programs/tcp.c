@@ -471,3 +471,12 @@ CASE(v6only_listener_refuses_ipv4)
 	client = expect_ok(socket(AF_INET, SOCK_STREAM, 0));
 	expect_errno(connect_to(client, ntohs(address.sin6_port)), ECONNREFUSED);
 }
+
+CASE(nobody_waits_for_a_queued_error)
+{
+	char byte;
+	int fd = expect_ok(socket(AF_INET, SOCK_DGRAM, 0));
+	expect_errno(recv(fd, &byte, 1, MSG_ERRQUEUE), EAGAIN);
+	start();
+	expect_errno(recv(client, &byte, 1, MSG_ERRQUEUE), EAGAIN);
+}

@@ -10,7 +10,11 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow, bail};
-use rustix::{fs::Mode, process};
+use rustix::{
+    fs::Mode,
+    process,
+    thread::{self, CapabilitySet},
+};
 use sentry::{
     boot::{Config, MountSpec, OverlayMode, RootSpec, Strace},
     kernel::SandboxLimits,
@@ -67,6 +71,7 @@ pub(crate) fn plan(
         }
     });
     let (uid, gid, groups) = ids(args.user.as_deref())?;
+    let capabilities = if args.user.is_some() { u64::MAX } else { own_bounding_set() };
     let umask = process::umask(Mode::empty());
     process::umask(umask);
     let stdio_open = [
@@ -83,6 +88,7 @@ pub(crate) fn plan(
         uid,
         gid,
         groups,
+        capabilities,
         hostname: host_name(args),
         root: RootSpec {
             tree: 0,
@@ -231,6 +237,13 @@ fn ids(user: Option<&str>) -> Result<(u32, u32, Vec<u32>)> {
             Ok((uid, uid, Vec::new()))
         }
     }
+}
+
+/// What the caller's superuser may do at most, its superuser inside may do, to what is inside.
+fn own_bounding_set() -> u64 {
+    let bits = CapabilitySet::all().iter();
+    let mine = bits.filter(|one| thread::capability_is_in_bounding_set(*one).unwrap_or(true));
+    mine.fold(0, |set, one| set | one.bits())
 }
 
 /// 80 % of what the host can give without hurting others (`MemAvailable`, proc(5)).

@@ -21,6 +21,8 @@ pub struct Config {
     pub uid: u32,
     pub gid: u32,
     pub groups: Vec<u32>,
+    /// The bounding set (capabilities(7)); bit N is capability N.
+    pub capabilities: u64,
     pub hostname: String,
     pub root: RootSpec,
     /// In the order given, over the root.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{BootError, Config};
 use crate::{
     Errno, SysResult,
-    kernel::Credentials,
+    kernel::{CapabilitySet, Credentials},
     vfs::{self, AccessMask, FileType, LookupFlags, PathCx},
 };
 
@@ -53,5 +53,6 @@ fn is_program(cx: &PathCx, path: &[u8]) -> SysResult<bool> {
 
 /// The command's ids.
 pub(super) fn credentials(config: &Config) -> Arc<Credentials> {
-    Credentials::for_user(config.uid, config.gid, &config.groups)
+    let bounding = CapabilitySet::from_bits_truncate(config.capabilities);
+    Credentials::for_user(config.uid, config.gid, &config.groups, bounding)
 }

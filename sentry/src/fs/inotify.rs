@@ -183,6 +183,23 @@ impl FileOps for Inotify {
         }
     }
 
+    fn fdinfo(&self, _file: &FileDescription) -> String {
+        // What a file is may have to be asked of the file server, without the lock.
+        let watched: Vec<(i32, u32, Arc<Dentry>)> = {
+            let state = self.shared.state.lock();
+            let all = state.watches.iter();
+            let mask = |watched: &Watched| watched.watch.mask.load(Ordering::Relaxed);
+            all.map(|(wd, watched)| (*wd, mask(watched), watched.dentry.clone())).collect()
+        };
+        let line = |(wd, mask, dentry): (i32, u32, Arc<Dentry>)| {
+            let meta = dentry.inode().metadata().ok();
+            let (ino, dev) = meta.map_or((0, 0), |meta| (meta.ino, meta.dev));
+            let dev = libc::major(dev) << 20 | libc::minor(dev);
+            format!("inotify wd:{wd:x} ino:{ino:x} sdev:{dev:x} mask:{mask:x} ignored_mask:0\n")
+        };
+        watched.into_iter().map(line).collect()
+    }
+
     fn poll(&self, _file: &FileDescription, table: &mut PollTable) -> EventMask {
         table.wait_on(&self.shared.queue);
         if self.shared.state.lock().events.is_empty() {

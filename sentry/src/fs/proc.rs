@@ -13,6 +13,7 @@ mod process;
 mod root;
 mod sysctl;
 mod system;
+mod sysvipc;
 
 pub use process::process_of;
 pub use root::{ProcFs, ProcType};
@@ -69,3 +70,4 @@ macro_rules! put {
     }};
 }
 use put;
+pub(crate) use system::FILE_SYSTEMS;

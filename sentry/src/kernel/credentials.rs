@@ -55,9 +55,9 @@ pub struct Credentials {
 }
 
 impl Credentials {
-    /// A user as the launcher found it; uid 0 has all capabilities inside.
-    pub fn for_user(uid: u32, gid: u32, groups: &[u32]) -> Arc<Self> {
-        let caps = if uid == 0 { CapabilitySet::all() } else { CapabilitySet::empty() };
+    /// A user as the launcher found it; uid 0 has all capabilities of the bounding set, as after execve(2).
+    pub fn for_user(uid: u32, gid: u32, groups: &[u32], bounding: CapabilitySet) -> Arc<Self> {
+        let caps = if uid == 0 { bounding } else { CapabilitySet::empty() };
         Arc::new(Self {
             uid,
             euid: uid,
@@ -71,7 +71,7 @@ impl Credentials {
             permitted: caps,
             effective: caps,
             inheritable: CapabilitySet::empty(),
-            bounding: CapabilitySet::all(),
+            bounding,
             ambient: CapabilitySet::empty(),
             securebits: 0,
             no_new_privs: false,
@@ -80,7 +80,7 @@ impl Credentials {
 
     /// Root with everything: what the sentry itself acts as when it builds file systems.
     pub fn root() -> Arc<Self> {
-        Self::for_user(0, 0, &[])
+        Self::for_user(0, 0, &[], CapabilitySet::all())
     }
 
     /// Is the capability effective?

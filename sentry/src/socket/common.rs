@@ -177,6 +177,11 @@ impl Common {
         if send { &self.send_timeout } else { &self.receive_timeout }
     }
 
+    /// IPv4 or IPv6.
+    pub fn is_internet(&self) -> bool {
+        matches!(self.family, libc::AF_INET | libc::AF_INET6)
+    }
+
     /// How long an operation that waits for `events` may wait, in nanoseconds.
     pub fn wait_limit(&self, events: EventMask) -> Option<u64> {
         let ns = self.timeout_ns(events.contains(EventMask::OUT)).load(Relaxed);

@@ -1,8 +1,9 @@
-//! mount(2), umount2(2), pivot_root(2).
+//! mount(2), umount2(2), pivot_root(2), sysfs(2).
 
 use super::path_args::{find, find_for};
 use crate::{
-    SysResult, err,
+    Errno, SysResult, err,
+    fs::proc::FILE_SYSTEMS,
     kernel::{Capability, CurrentTask},
     policy::Access,
     user::{Fd, UserAddr, UserCStr, UserMemory},
@@ -166,4 +167,29 @@ pub(super) fn sys_name_to_handle_at(
     _flags: u32,
 ) -> SysResult<()> {
     err!(EOPNOTSUPP)
+}
+
+/// sysfs(2): numbers and names of the kinds of file systems.
+pub(super) fn sys_sysfs(
+    task: &mut CurrentTask,
+    option: i32,
+    first: u64,
+    buffer: UserAddr,
+) -> SysResult<usize> {
+    const NAME_MAX: usize = 4096;
+    match option {
+        1 => {
+            let name = task.mm().read_cstr(UserCStr(UserAddr(first)), NAME_MAX)?;
+            let found = FILE_SYSTEMS.iter().position(|known| known.as_bytes() == name);
+            Ok(found.ok_or(Errno::EINVAL)?)
+        }
+        2 => {
+            let index = usize::try_from(first as u32).map_err(|_| Errno::EINVAL)?;
+            let name = FILE_SYSTEMS.get(index).ok_or(Errno::EINVAL)?;
+            task.mm().copy_out(buffer, &[name.as_bytes(), &[0]].concat())?;
+            Ok(0)
+        }
+        3 => Ok(FILE_SYSTEMS.len()),
+        _ => err!(EINVAL),
+    }
 }

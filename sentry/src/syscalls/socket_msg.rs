@@ -230,6 +230,10 @@ fn do_recv(
     let mm = task.mm().clone();
     let mut dst = IoDst::user(&mm, iovecs);
     let flags = MsgFlags(flags);
+    // No errors are queued (IP_RECVERR), and nobody waits for one.
+    if flags.has(libc::MSG_ERRQUEUE) && socket.common().is_internet() {
+        return err!(EAGAIN);
+    }
     let mut message = RecvMsg { flags, takes_control: true, ..RecvMsg::plain(&mut dst) };
     let nonblocking = flags.has(libc::MSG_DONTWAIT) || file.is_nonblocking();
     let waits_for_all = flags.has(libc::MSG_WAITALL)

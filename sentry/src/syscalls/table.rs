@@ -162,7 +162,7 @@ static X86_64: [Option<Entry>; TABLE_SIZE] = const { syscall_table! {
     136 ustat;
     137 statfs => super::stat::sys_statfs, Full;
     138 fstatfs => super::stat::sys_fstatfs, Full;
-    139 sysfs;
+    139 sysfs => super::mount::sys_sysfs, Full;
     140 getpriority => super::sched::sys_getpriority, Full;
     141 setpriority => super::sched::sys_setpriority, Partial("checked and kept; the host schedules");
     142 sched_setparam => super::sched::sys_sched_setparam, Full;

@@ -15,6 +15,8 @@ pub enum FsEvent {
     CloseNoWrite,
     Create,
     Delete,
+    /// The file has another number of names.
+    LinkCount,
     /// The last name of a file went, or a directory was removed.
     DeleteSelf,
     MovedFrom {
@@ -34,7 +36,7 @@ impl FsEvent {
             Self::Open => libc::IN_OPEN,
             Self::Access => libc::IN_ACCESS,
             Self::Modify => libc::IN_MODIFY,
-            Self::Attrib => libc::IN_ATTRIB,
+            Self::Attrib | Self::LinkCount => libc::IN_ATTRIB,
             Self::CloseWrite => libc::IN_CLOSE_WRITE,
             Self::CloseNoWrite => libc::IN_CLOSE_NOWRITE,
             Self::Create => libc::IN_CREATE,
@@ -56,7 +58,7 @@ impl FsEvent {
 
     /// Told to the file's own watchers only, and never with IN_ISDIR.
     fn is_about_self(self) -> bool {
-        matches!(self, Self::DeleteSelf | Self::MoveSelf)
+        matches!(self, Self::LinkCount | Self::DeleteSelf | Self::MoveSelf)
     }
 }
 
@@ -64,19 +66,18 @@ fn is_dir_bit(is_dir: bool) -> u32 {
     if is_dir { libc::IN_ISDIR } else { 0 }
 }
 
-/// Something happened to the file itself: its watchers and those of its directory hear of it.
+/// Something happened to the file itself: those who watch its directory hear of it, then its own watchers.
 pub fn notify(dentry: &Dentry, event: FsEvent) {
     let about_self = event.is_about_self();
     let mask = event.bits() | if about_self { 0 } else { is_dir_bit(dentry.is_dir()) };
+    if !about_self && dentry.parent_is_watched() {
+        let (parent, name) = dentry.parent_and_name();
+        if let Some(watches) = parent.as_ref().and_then(|parent| parent.watches_if_any()) {
+            watches.tell(mask, event.cookie(), Some(&name), dentry.is_unlinked());
+        }
+    }
     if let Some(watches) = dentry.watches_if_any() {
         watches.tell(mask, event.cookie(), None, dentry.is_unlinked());
-    }
-    if about_self || !dentry.parent_is_watched() {
-        return;
-    }
-    let (parent, name) = dentry.parent_and_name();
-    if let Some(watches) = parent.as_ref().and_then(|parent| parent.watches_if_any()) {
-        watches.tell(mask, event.cookie(), Some(&name), dentry.is_unlinked());
     }
 }
 

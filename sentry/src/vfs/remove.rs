@@ -68,13 +68,23 @@ pub fn rmdir(cx: &PathCx, start: &VfsPath, path: &[u8]) -> SysResult<()> {
     Ok(())
 }
 
+/// In the order of `vfs_unlink` and `d_delete_notify`.
 fn notify_gone(dir: &Dentry, name: &[u8], victim: &Dentry) {
+    notify_name_lost(victim);
     notify_entry(dir, name, victim.is_dir(), FsEvent::Delete);
-    if victim.watches_if_any().is_none() && !victim.parent_is_watched() {
+}
+
+/// To the watchers of what lost a name.
+fn notify_name_lost(victim: &Dentry) {
+    if victim.watches_if_any().is_none() {
         return;
     }
-    let last = victim.is_dir() || victim.inode().metadata().is_ok_and(|meta| meta.nlink == 0);
-    notify(victim, if last { FsEvent::DeleteSelf } else { FsEvent::Attrib });
+    if !victim.is_dir() {
+        notify(victim, FsEvent::LinkCount);
+    }
+    if victim.is_dir() || victim.inode().metadata().is_ok_and(|meta| meta.nlink == 0) {
+        notify(victim, FsEvent::DeleteSelf);
+    }
 }
 
 /// One side of a rename.
@@ -258,6 +268,6 @@ fn notify_moved(from: &Side<'_>, to: &Side<'_>, source: &Dentry, replaced: Optio
     notify_entry(to.dir, to.name, is_dir, FsEvent::MovedTo { cookie });
     notify(source, FsEvent::MoveSelf);
     if let Some(replaced) = replaced {
-        notify(replaced, FsEvent::DeleteSelf);
+        notify_name_lost(replaced);
     }
 }

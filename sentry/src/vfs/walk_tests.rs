@@ -12,7 +12,7 @@ use super::{
 use crate::{
     Errno, SysResult,
     fs::tmpfs::{Storage, Tmpfs, TmpfsOptions},
-    kernel::Credentials,
+    kernel::{CapabilitySet, Credentials},
 };
 
 fn tmpfs() -> Arc<Tmpfs> {
@@ -26,7 +26,7 @@ fn root() -> PathCx {
 }
 
 fn user(cx: &PathCx) -> PathCx {
-    PathCx { fs: cx.fs.clone(), cred: Credentials::for_user(1000, 1000, &[]) }
+    PathCx { fs: cx.fs.clone(), cred: Credentials::for_user(1000, 1000, &[], CapabilitySet::all()) }
 }
 
 fn dir(cx: &PathCx, path: &str) {

@@ -9,7 +9,7 @@ use super::GoferFs;
 use crate::{
     Errno,
     fs::{overlay::OverlayFs, tmpfs::Storage},
-    kernel::Credentials,
+    kernel::{CapabilitySet, Credentials},
     vfs::{
         FileSystem, LookupFlags, Metadata, MountFlags, MountNamespace, OpenHow, PathCx,
         RenameFlags, mkdir, open, rename, resolve, unlink,
@@ -115,7 +115,10 @@ fn what_changes_outside_is_seen_at_once() {
     assert_eq!(served.stat("/a/b/c/link").unwrap().ino, served.stat("/a/b/c/file4").unwrap().ino);
     let mode = |mode| std::os::unix::fs::PermissionsExt::from_mode(mode);
     fs::set_permissions(served.dir.join("a"), mode(0o700)).unwrap();
-    let user = PathCx { fs: served.cx.fs.clone(), cred: Credentials::for_user(4321, 4321, &[]) };
+    let user = PathCx {
+        fs: served.cx.fs.clone(),
+        cred: Credentials::for_user(4321, 4321, &[], CapabilitySet::all()),
+    };
     let found = resolve(&user, user.cwd(), b"/a/b/c/file3", LookupFlags::FOLLOW);
     assert_eq!(found.unwrap_err().errno(), Errno::EACCES);
     fs::set_permissions(served.dir.join("a"), mode(0o755)).unwrap();

@@ -8,7 +8,7 @@ use std::{
 use super::{
     Builder, net,
     process::{Processes, is_current, parse_id},
-    sysctl, system,
+    sysctl, system, sysvipc,
 };
 use crate::{
     Errno, SysResult,
@@ -112,7 +112,7 @@ impl Root {
         for name in ["acpi", "bus", "driver", "fs", "irq"] {
             fixed.add(name, tree.empty_dir());
         }
-        fixed.add("sysvipc", sysvipc(tree));
+        fixed.add("sysvipc", sysvipc::directory(builder));
         fixed.add("tty", terminals(tree));
         fixed.add("pressure", pressure(tree));
         let kernel: Weak<Kernel> = builder.kernel.clone();
@@ -157,14 +157,6 @@ impl LinkSource for Oneself {
         }
         .into_bytes())
     }
-}
-
-fn sysvipc(tree: &Tree) -> Arc<dyn Inode> {
-    let entries = FixedEntries::new()
-        .with("msg", tree.text("       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid      stime      rtime      ctime\n"))
-        .with("sem", tree.text("       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n"))
-        .with("shm", tree.text("       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime      dtime      ctime                   rss                  swap\n"));
-    tree.dir(entries)
 }
 
 fn terminals(tree: &Tree) -> Arc<dyn Inode> {

@@ -89,11 +89,14 @@ fn devices(_: &Kernel, out: &mut Vec<u8>) -> SysResult<()> {
     Ok(())
 }
 
+/// The kinds of file systems, none of which needs a device (filesystems(5)).
+pub(crate) const FILE_SYSTEMS: &[&str] = &[
+    "sysfs", "tmpfs", "proc", "cgroup2", "devtmpfs", "sockfs", "pipefs", "ramfs", "devpts",
+    "overlay",
+];
+
 fn filesystems(_: &Kernel, out: &mut Vec<u8>) -> SysResult<()> {
-    for name in [
-        "sysfs", "tmpfs", "proc", "cgroup2", "devtmpfs", "sockfs", "pipefs", "ramfs", "devpts",
-        "overlay",
-    ] {
+    for name in FILE_SYSTEMS {
         put!(out, "nodev\t{name}\n");
     }
     Ok(())

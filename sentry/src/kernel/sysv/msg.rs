@@ -309,14 +309,10 @@ impl MessageQueues {
         (state.queues.highest_slot(), info)
     }
 
-    /// All that `cred` may read, with identifiers (/proc/sysvipc/msg).
-    pub fn list(&self, cred: &Credentials) -> Vec<(i32, MsqidDs)> {
+    /// All queues, with identifiers (/proc/sysvipc/msg).
+    pub fn list(&self) -> Vec<(i32, MsqidDs)> {
         let state = self.state.lock();
-        let readable = state.queues.iter();
-        readable
-            .filter(|(_, queue)| queue.permissions.check(cred, 0o444).is_ok())
-            .map(|(id, queue)| (id, queue.report(id)))
-            .collect()
+        state.queues.iter().map(|(id, queue)| (id, queue.report(id))).collect()
     }
 }
 

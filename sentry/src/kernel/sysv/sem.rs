@@ -340,6 +340,12 @@ impl Semaphores {
         Ok((id, set.report(id)))
     }
 
+    /// All sets, with identifiers (/proc/sysvipc/sem).
+    pub fn list(&self) -> Vec<(i32, SemidDs)> {
+        let sets = self.sets.lock();
+        sets.iter().map(|(id, set)| (id, set.report(id))).collect()
+    }
+
     /// IPC_SET.
     pub fn set(&self, kernel: &Kernel, id: i32, to: &SemidDs, cred: &Credentials) -> SysResult<()> {
         let mut sets = self.sets.lock();

@@ -250,9 +250,6 @@ impl UdpSocket {
         if message.flags.has(libc::MSG_OOB) {
             return err!(EOPNOTSUPP);
         }
-        if message.flags.has(libc::MSG_ERRQUEUE) {
-            return err!(EAGAIN);
-        }
         if let Some(errno) = self.common.take_error() {
             return Err(errno.into());
         }

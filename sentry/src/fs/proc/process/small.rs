@@ -235,8 +235,8 @@ pub(super) fn setgroups(_: &Arc<Task>, _: Scope, out: &mut Vec<u8>) -> Result {
     Ok(())
 }
 
-pub(super) fn timer_slack(_: &Arc<Task>, _: Scope, out: &mut Vec<u8>) -> Result {
-    put!(out, "50000\n");
+pub(super) fn timer_slack(task: &Arc<Task>, _: Scope, out: &mut Vec<u8>) -> Result {
+    put!(out, "{}\n", task.timer_slack_ns().load(Ordering::Relaxed));
     Ok(())
 }
 
