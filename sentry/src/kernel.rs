@@ -16,7 +16,7 @@ mod oom;
 pub mod pidfd;
 pub(crate) mod ptrace;
 mod sandbox_limits;
-pub(crate) mod seccomp;
+pub mod seccomp;
 mod served;
 mod session;
 pub mod signal;

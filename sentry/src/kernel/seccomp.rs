@@ -3,7 +3,7 @@
 //! Bubblewrap, browsers and system daemons narrow themselves down so; the filters act on the calls as the guest
 //! makes them, before the sentry does anything for them.
 
-mod bpf;
+pub mod bpf;
 
 use std::sync::{Arc, atomic::Ordering};
 

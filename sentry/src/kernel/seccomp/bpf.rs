@@ -5,18 +5,21 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 use crate::Errno;
 
 /// `BPF_MAXINSNS`.
-pub(super) const LEN_MAX: usize = 4096;
+pub const LEN_MAX: usize = 4096;
 const DATA_BYTES: u32 = 64;
 const MEMORY_WORDS: u32 = 16;
 
 /// `struct sock_filter`.
 #[derive(Clone, Copy, Debug, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-pub(super) struct Insn {
-    code: u16,
-    if_true: u8,
-    if_false: u8,
-    k: u32,
+pub struct Insn {
+    /// Class, mode, size or operation, source of the operand.
+    pub code: u16,
+    /// Instructions to skip.
+    pub if_true: u8,
+    pub if_false: u8,
+    /// Immediate operand, offset, slot or distance.
+    pub k: u32,
 }
 
 /// A checked instruction.
@@ -68,29 +71,35 @@ enum Test {
 
 /// A program that always ends with an answer.
 #[derive(Debug)]
-pub(super) struct Program(Box<[Op]>);
+pub struct Program(Box<[Op]>);
 
 impl Program {
+    /// Checks a program.
+    ///
+    /// # Errors
     /// `EINVAL` for what is not allowed.
-    pub(super) fn new(insns: Vec<Insn>) -> Result<Self, Errno> {
+    pub fn new(insns: Vec<Insn>) -> Result<Self, Errno> {
         let len = insns.len();
         let mut ops = Vec::with_capacity(len);
         for (at, insn) in insns.iter().enumerate() {
             ops.push(decode(insn, at, len).ok_or(Errno::EINVAL)?);
         }
         match ops.last() {
-            Some(Op::Return(_) | Op::ReturnA) => Ok(Self(ops.into())),
+            Some(Op::Return(_) | Op::ReturnA) if reads_only_written_slots(&ops) => {
+                Ok(Self(ops.into()))
+            }
             _ => Err(Errno::EINVAL),
         }
     }
 
     /// Does it look at the instruction pointer?
-    pub(super) fn uses_ip(&self) -> bool {
+    pub fn uses_ip(&self) -> bool {
         self.0.iter().any(|op| matches!(op, Op::LoadData(2 | 3)))
     }
 
-    /// All jumps go forward and stay inside, so this ends.
-    pub(super) fn run(&self, data: &[u32; 16]) -> u32 {
+    /// The answer to a call described by `data`, a `struct seccomp_data` as words. All jumps go forward and stay
+    /// inside, so this ends.
+    pub fn run(&self, data: &[u32; 16]) -> u32 {
         let (mut a, mut x, mut memory) = (0_u32, 0_u32, [0_u32; MEMORY_WORDS as usize]);
         let mut at = 0;
         while let Some(op) = self.0.get(at) {
@@ -157,6 +166,37 @@ impl Test {
             Self::Set => a & b != 0,
         }
     }
+}
+
+/// Whether each slot that is read was written on every way there.
+fn reads_only_written_slots(ops: &[Op]) -> bool {
+    // For each instruction the slots, as bits, that are written whichever way it is reached; all, where none leads.
+    let mut written = vec![u16::MAX; ops.len()];
+    if let Some(first) = written.first_mut() {
+        *first = 0;
+    }
+    for (at, op) in ops.iter().enumerate() {
+        let mut here = written[at];
+        match *op {
+            Op::LoadMem(slot) | Op::LoadIndexMem(slot) if here >> slot & 1 == 0 => return false,
+            Op::Store(slot) | Op::StoreIndex(slot) => here |= 1 << slot,
+            Op::Jump(to) => {
+                written[to] &= here;
+                continue;
+            }
+            Op::Branch { if_true, if_false, .. } => {
+                written[if_true] &= here;
+                written[if_false] &= here;
+                continue;
+            }
+            _ => {}
+        }
+        // Behind an answer nobody goes on, but Linux looks at what follows as if.
+        if let Some(next) = written.get_mut(at + 1) {
+            *next &= here;
+        }
+    }
+    true
 }
 
 /// `None` for an instruction seccomp does not allow.
