@@ -1,0 +1,6 @@
+//! One module a target; what each checks is said there.
+
+pub mod gofer_reply;
+pub mod gofer_request;
+pub mod gofer_server;
+pub mod seccomp_filter;
