@@ -268,6 +268,18 @@ CASE(affinity_can_be_narrowed_to_one_cpu_and_getcpu_follows)
 	expect_errno(sched_getaffinity(1 << 22, sizeof got, &got), ESRCH);
 }
 
+CASE(length_of_an_affinity_mask_counts_as_32_bits)
+{
+	unsigned long got[512] = {0};
+	expect_errno(syscall(SYS_sched_getaffinity, 0, 1UL << 61, got), EINVAL);
+	expect_errno(syscall(SYS_sched_getaffinity, 0, 1UL << 29, got), EINVAL);
+	long len = expect_ok(syscall(SYS_sched_getaffinity, 0, sizeof got, got));
+	expect_eq(syscall(SYS_sched_getaffinity, 0, 1UL << 61 | sizeof got, got), len);
+	expect_eq(syscall(SYS_sched_getaffinity, 0, 1UL << 29 | sizeof got, got), len);
+	expect_ok(syscall(SYS_sched_setaffinity, 0, 1UL << 61 | sizeof got, got));
+	expect_errno(syscall(SYS_sched_setaffinity, 0, 1UL << 61, got), EINVAL);
+}
+
 CASE(scheduler_policy_and_priority_range)
 {
 	struct sched_param param = {9};

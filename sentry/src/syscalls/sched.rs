@@ -62,15 +62,16 @@ fn all_cpus() -> Vec<u64> {
 pub(super) fn sys_sched_getaffinity(
     task: &mut CurrentTask,
     pid: i32,
-    len: usize,
+    len: u32,
     mask: UserAddr,
 ) -> SysResult<usize> {
     let bytes = mask_bytes();
-    if len * 8 < platform::host::cpu_count() || len & 7 != 0 {
+    // Bits are counted in 32 bits, however many that makes.
+    if (len.wrapping_mul(8) as usize) < platform::host::cpu_count() || len & 7 != 0 {
         return err!(EINVAL);
     }
     let set = affinity_target(task, pid)?.affinity().unwrap_or_else(|| all_cpus().into());
-    let count = len.min(bytes);
+    let count = bytes.min(len as usize);
     task.mm().copy_out(mask, set.as_bytes().get(..count).unwrap_or_default())?;
     Ok(count)
 }
@@ -78,11 +79,11 @@ pub(super) fn sys_sched_getaffinity(
 pub(super) fn sys_sched_setaffinity(
     task: &mut CurrentTask,
     pid: i32,
-    len: usize,
+    len: u32,
     mask: UserAddr,
 ) -> SysResult<()> {
     let mut bytes = vec![0; mask_bytes()];
-    let count = len.min(bytes.len());
+    let count = bytes.len().min(len as usize);
     task.mm().copy_in(mask, bytes.get_mut(..count).unwrap_or_default())?;
     let target = affinity_target(task, pid)?;
     if !owns(task, &target) {
