@@ -35,5 +35,6 @@ pub const TARGETS: &[Target] = &[
     targets::gofer_request::TARGET,
     targets::gofer_reply::TARGET,
     targets::gofer_server::TARGET,
+    targets::elf_loader::TARGET,
     targets::seccomp_filter::TARGET,
 ];

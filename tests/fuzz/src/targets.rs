@@ -1,5 +1,6 @@
 //! One module a target; what each checks is said there.
 
+pub mod elf_loader;
 pub mod gofer_reply;
 pub mod gofer_request;
 pub mod gofer_server;
