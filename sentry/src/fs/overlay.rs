@@ -13,6 +13,8 @@ mod dir;
 mod dir_file;
 mod file;
 mod inode;
+#[cfg(test)]
+mod tests;
 
 use std::{
     collections::HashMap,
@@ -63,6 +65,8 @@ struct Shared {
     changed: AtomicU64,
     /// Lower files with several names, by (device, number), so that all names give one inode.
     linked: Mutex<lock_order::Leaf, HashMap<(u64, u64), Weak<OverlayInode>>>,
+    /// Those of them with changes, which are to be seen by each name, also when the one that was used goes.
+    changed_links: Mutex<lock_order::Leaf, HashMap<(u64, u64), Arc<OverlayInode>>>,
 }
 
 impl OverlayFs {
@@ -79,9 +83,18 @@ impl OverlayFs {
             next_inode: AtomicU64::new(FIRST_NEW_INODE),
             changed: AtomicU64::new(0),
             linked: Mutex::default(),
+            changed_links: Mutex::default(),
         });
         let root = OverlayInode::over(&shared, lower_root, None)?;
         Ok(Arc::new(Self { shared, root }))
+    }
+}
+
+impl Drop for OverlayFs {
+    fn drop(&mut self) {
+        // They hold what they are in.
+        let held = std::mem::take(&mut *self.shared.changed_links.lock());
+        drop(held);
     }
 }
 

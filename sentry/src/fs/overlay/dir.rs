@@ -150,10 +150,15 @@ impl OverlayInode {
     fn take(&self, name: &[u8], inode: &Arc<OverlayInode>) -> SysResult<()> {
         self.pin()?;
         let is_dir = inode.kind == FileType::Directory;
+        let mut nlink = 0;
         inode.change_attrs(|attrs| {
             attrs.nlink = if is_dir { 0 } else { attrs.nlink.saturating_sub(1) };
             attrs.ctime = TimeSpec::now();
+            nlink = attrs.nlink;
         })?;
+        if nlink == 0 {
+            inode.forget_other_names()?;
+        }
         self.entries(|entries| entries.remove(name))?;
         inode.set_home(None);
         self.change_attrs(|attrs| {

@@ -188,11 +188,39 @@ impl OverlayInode {
         let mut next = self.strong()?;
         while !next.pinned.swap(true, Ordering::SeqCst) {
             next.shared.count_changed()?;
+            next.hold_for_other_names()?;
             let Some((parent, name)) = next.home.lock().clone() else { break };
             if let Content::Dir(entries) = &mut parent.state.lock().content {
                 entries.hold(&name, &next);
             }
             next = parent;
+        }
+        Ok(())
+    }
+
+    /// Device and number below, of a file that has several names there.
+    fn link_key(&self) -> SysResult<Option<(u64, u64)>> {
+        let Some(lower) = &self.lower else { return Ok(None) };
+        if self.kind == FileType::Directory {
+            return Ok(None);
+        }
+        let meta = lower.metadata()?;
+        Ok((meta.nlink >= 2).then_some((meta.dev, meta.ino)))
+    }
+
+    /// From the first change on, names that nobody has looked up yet are to give this inode too.
+    fn hold_for_other_names(self: &Arc<Self>) -> SysResult<()> {
+        if let Some(key) = self.link_key()? {
+            self.shared.changed_links.lock().insert(key, self.clone());
+        }
+        Ok(())
+    }
+
+    /// The last name is gone.
+    pub(super) fn forget_other_names(&self) -> SysResult<()> {
+        if let Some(key) = self.link_key()? {
+            let held = self.shared.changed_links.lock().remove(&key);
+            drop(held);
         }
         Ok(())
     }
