@@ -216,9 +216,6 @@ fn find_last(
     let name = match last {
         Last::Name(name) => name,
         _ => {
-            if how.has(CREAT) {
-                return err!(EISDIR);
-            }
             if *last == Last::DotDot {
                 walk.at.up()?;
             }
