@@ -257,3 +257,32 @@ CASE(status_shows_the_tracer_and_state_t)
 	expect(strstr(read_file(path), want));
 	expect_eq(next_stop(pid, PTRACE_CONT, 0), 3 << 8);
 }
+
+CASE(a_parent_hears_of_a_tracee_whose_tracer_ended_without_waiting)
+{
+	pid_t tracee = expect_ok(fork());
+	if (tracee == 0) {
+		prctl(PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0, 0, 0);
+		raise(SIGSTOP);
+		for (;;)
+			pause();
+	}
+	int status;
+	expect_eq(expect_ok(waitpid(tracee, &status, WUNTRACED)), tracee);
+	expect(WIFSTOPPED(status));
+	pid_t tracer = expect_ok(fork());
+	if (tracer == 0) {
+		siginfo_t info;
+		expect_ok(ptrace(PTRACE_SEIZE, tracee, 0, 0));
+		expect_ok(kill(tracee, SIGKILL));
+		for (int times = 0; times < 2; times++) {
+			expect_ok(waitid(P_PID, tracee, &info, WEXITED | WNOWAIT));
+			expect_eq(info.si_status, SIGKILL);
+		}
+		_exit(0);
+	}
+	expect_eq(expect_ok(waitpid(tracer, &status, 0)), tracer);
+	expect_eq(status, 0);
+	expect_eq(expect_ok(waitpid(tracee, &status, 0)), tracee);
+	expect(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+}

@@ -61,6 +61,7 @@ pub(super) struct Process {
 }
 
 /// A tracee that ended and is no child of its tracer.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct TraceeEnd {
     pub(super) tracer: i32,
     pub(super) tid: i32,

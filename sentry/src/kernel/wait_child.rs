@@ -6,7 +6,7 @@ use linux_abi::{Signal, process::Rusage, signal::si_code};
 
 use super::{
     CurrentTask, Task, ThreadGroup,
-    task_set::{Members, Process},
+    task_set::{Members, Process, TraceeEnd},
     thread_group::StateReport,
 };
 use crate::{SysResult, err, wait::EventMask};
@@ -172,6 +172,18 @@ impl Process {
 }
 
 impl Members {
+    /// The tracer has heard of this end, or never will: it is the parent's turn.
+    pub(super) fn release_tracee(&mut self, end: &TraceeEnd) {
+        let Some(process) = self.processes.get_mut(&end.tid) else { return };
+        if process.tracer != Some(end.tracer) {
+            return;
+        }
+        process.tracer = None;
+        if let (group, Some(zombie)) = (process.group.clone(), process.zombie) {
+            group.tell_parent_of_end(self, zombie.status);
+        }
+    }
+
     /// Stops of tracees, and ends of those that are no children of the tracer `group`.
     fn take_tracee(
         &mut self,
@@ -213,12 +225,10 @@ impl Members {
         if !request.exited {
             return None;
         }
-        let end = self.tracee_ends.remove(ended);
-        if let Some(process) = self.processes.get_mut(&end.tid) {
-            process.tracer = None;
-            if let (group, Some(zombie)) = (process.group.clone(), process.zombie) {
-                group.tell_parent_of_end(self, zombie.status);
-            }
+        let end = *self.tracee_ends.get(ended)?;
+        if !request.keep {
+            self.tracee_ends.remove(ended);
+            self.release_tracee(&end);
         }
         let (code, status) = end.status.code_and_status();
         Some(WaitResult {

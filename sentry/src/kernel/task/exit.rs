@@ -111,7 +111,9 @@ impl Task {
             state.threads.is_empty()
         };
         signal_orphans(&members, group, self.tid());
-        members.tracee_ends.retain(|end| !last || end.tracer != group.pid());
+        if last {
+            release_tracee_ends(&mut members, group.pid());
+        }
         if let Some(tracer) = self.tracer_pid()
             && (!self.is_leader() || (last && tracer != group.ppid()))
         {
@@ -137,7 +139,8 @@ fn note_tracee_end(members: &mut Members, task: &Task, tracer: i32, status: Exit
     let end = TraceeEnd { tracer, tid: task.tid(), uid: task.cred().uid, status };
     if members.tracee_ends.len() >= MAX_TASKS {
         // A tracer that never waits loses the oldest.
-        members.tracee_ends.remove(0);
+        let oldest = members.tracee_ends.remove(0);
+        members.release_tracee(&oldest);
     }
     members.tracee_ends.push(end);
     if task.is_leader()
@@ -146,6 +149,15 @@ fn note_tracee_end(members: &mut Members, task: &Task, tracer: i32, status: Exit
         process.tracer = Some(tracer);
     }
     group.child_queue.wake(EventMask::READABLE);
+}
+
+/// Tracees whose ends this tracer did not wait for before its own: now their parents hear of them.
+fn release_tracee_ends(members: &mut Members, tracer: i32) {
+    let all = std::mem::take(&mut members.tracee_ends);
+    let (own, others) = all.into_iter().partition(|end| end.tracer == tracer);
+    members.tracee_ends = others;
+    let own: Vec<TraceeEnd> = own;
+    own.iter().for_each(|end| members.release_tracee(end));
 }
 
 /// PR_SET_PDEATHSIG: children made by this thread hear of its end.
