@@ -36,5 +36,6 @@ pub const TARGETS: &[Target] = &[
     targets::gofer_reply::TARGET,
     targets::gofer_server::TARGET,
     targets::elf_loader::TARGET,
+    targets::path_walk::TARGET,
     targets::seccomp_filter::TARGET,
 ];

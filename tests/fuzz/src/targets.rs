@@ -4,4 +4,5 @@ pub mod elf_loader;
 pub mod gofer_reply;
 pub mod gofer_request;
 pub mod gofer_server;
+pub mod path_walk;
 pub mod seccomp_filter;
