@@ -77,6 +77,7 @@ fn serve(control: &Arc<OwnedFd>) -> Result<FromSentry> {
     // Capabilities are a thread's own: the walls go up before there is a second thread. What the
     // platform has to read of /proc it finds remembered.
     platform::host::remember_own_maps();
+    platform::host::open_own_memory();
     let (wanted, own_mounts) = jail::Wanted::from_args(std::env::args().skip(2));
     let rung = jail::enter(wanted, own_mounts)?;
     tracing::debug!(jail = %rung, "set up");

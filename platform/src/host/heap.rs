@@ -1,6 +1,40 @@
-//! The C library's allocator, where it would ask the host more than a process may.
+//! The C library's allocator: how much this process holds by it, and giving back what it holds in reserve.
 
-#![allow(unsafe_code, reason = "mallopt")]
+#![allow(unsafe_code, reason = "mallopt, malloc_trim")]
+
+use std::{fs::File, io::IoSliceMut, sync::OnceLock};
+
+use crate::PAGE_SIZE;
+
+/// `/proc/self/statm`, opened while /proc is in sight.
+static STATM: OnceLock<File> = OnceLock::new();
+
+/// To be called before the process shuts itself off from the host's file systems; else [`own_memory`] is 0.
+pub fn open_own_memory() {
+    if let Ok(file) = File::open("/proc/self/statm") {
+        let _ = STATM.set(file);
+    }
+}
+
+/// Bytes of memory that are this process's alone: heap and stacks, without what it maps of files (proc(5), `statm`).
+pub fn own_memory() -> u64 {
+    let mut text = [0; 128];
+    let read = STATM.get().and_then(|file| {
+        // The one way to read at a position that the sentry's filter lists.
+        rustix::io::preadv(file, &mut [IoSliceMut::new(&mut text)], 0).ok()
+    });
+    let read = read.unwrap_or(0);
+    let text = text.get(..read).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default();
+    let mut pages = text.split(' ').skip(1).map_while(|field| field.parse::<u64>().ok());
+    let (resident, shared) = (pages.next().unwrap_or(0), pages.next().unwrap_or(0));
+    resident.saturating_sub(shared).saturating_mul(PAGE_SIZE)
+}
+
+/// Gives the host what was freed and is kept for the next allocation.
+pub fn trim_heap() {
+    // SAFETY: works on free chunks only, under the allocator's own locks.
+    unsafe { libc::malloc_trim(0) };
+}
 
 /// Lets all threads of this process share one heap. With a heap a thread, glibc reads
 /// /proc/sys/vm/overcommit_memory when one of them shrinks, by a read(2) that a file server need not be allowed.
@@ -8,4 +42,20 @@
 pub fn share_one_heap() {
     // SAFETY: sets a number in the allocator, under its own lock; no memory is named.
     unsafe { libc::mallopt(libc::M_ARENA_MAX, 1) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_memory_follows_the_heap() {
+        open_own_memory();
+        let before = own_memory();
+        let much = vec![1_u8; 64 << 20];
+        assert!(own_memory() >= before + (48 << 20), "{before} {}", own_memory());
+        drop(std::hint::black_box(much));
+        trim_heap();
+        assert!(own_memory() < before + (32 << 20));
+    }
 }

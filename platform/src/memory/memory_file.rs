@@ -67,6 +67,8 @@ pub struct MemoryFile {
     file: OwnedFd,
     window: Window,
     limit: Option<u64>,
+    /// Bytes in use that are not of the file.
+    charged: AtomicU64,
     /// How much may be allocated before the limit has to be looked at again: what was free under it when it
     /// last was, less what was allocated since. Spares a host call for each allocation.
     headroom: AtomicU64,
@@ -147,7 +149,14 @@ impl MemoryFile {
         let window = Window::map(file.as_fd())?;
         let pages = Pages { space: Space::new(window.len), dead: Vec::new(), dead_bytes: 0 };
         let space = Mutex::new(pages);
-        Ok(Self { file, window, limit, headroom: AtomicU64::new(0), space })
+        Ok(Self {
+            file,
+            window,
+            limit,
+            headroom: AtomicU64::new(0),
+            charged: AtomicU64::new(0),
+            space,
+        })
     }
 
     /// A range of `len` bytes (whole pages) that reads as zero, counted once.
@@ -301,13 +310,29 @@ impl MemoryFile {
         }
     }
 
-    /// Bytes the host holds for the file now.
+    /// Bytes in use: what the host holds for the file now, and what was charged besides.
     pub fn used(&self) -> u64 {
         if self.space.lock().dead_bytes > 0 {
             self.bury_dead();
         }
-        rustix::fs::fstat(&self.file)
-            .map_or(0, |stat| u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512))
+        let held = rustix::fs::fstat(&self.file)
+            .map_or(0, |stat| u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512));
+        held.saturating_add(self.charged())
+    }
+
+    /// Counts so many bytes as in use that are not of the file: what is held elsewhere on the guest's behalf.
+    pub fn charge(&self, bytes: u64) {
+        self.charged.store(bytes, Ordering::Relaxed);
+    }
+
+    /// Has what was charged grown so large that no more should come of it, where that can be refused?
+    pub fn is_charged_much(&self) -> bool {
+        self.limit.is_some_and(|limit| self.charged() > limit / 2)
+    }
+
+    /// What [`Self::charge`] said last.
+    pub fn charged(&self) -> u64 {
+        self.charged.load(Ordering::Relaxed)
     }
 
     /// What programs are told that the machine has: the host's memory, or the limit if that is less.
