@@ -123,7 +123,8 @@ pub(crate) struct RunArgs {
     #[arg(long, value_enum)]
     pub(crate) log_level: Option<LogLevel>,
 
-    /// Memory for all that runs inside, its files in memory included: a number of bytes, or with K, M, G or T
+    /// Memory for all that runs inside, its files in memory and what Lazaret holds for it (full pipes and sockets, names)
+    /// included: a number of bytes, or with K, M, G or T
     /// behind it. Allocations over it fail, and the largest process is killed. By default 80 % of what the
     /// host has to give.
     #[arg(long, value_name = "SIZE", value_parser = size)]

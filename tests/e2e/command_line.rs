@@ -136,6 +136,22 @@ const CASES: &[Case] = &[
         "MemoryError",
     ),
     case(
+        "full_pipes_count_as_memory_of_who_holds_them",
+        "$LAZARET run --memory 256M -- sh -c 'exec 2>/dev/null
+             perl -e '\\''while (pipe my $r, my $w) {
+                 push @all, $r, $w; fcntl($w, 1031, 1 << 20); fcntl($w, 4, 2049); 1 while syswrite $w, \"x\" x 65536;
+             } sleep 9'\\''; test $? = 137 && echo alive' | grep -x alive",
+        0,
+        "out of memory",
+    ),
+    case(
+        "names_and_links_in_memory_end_with_enospc",
+        "$LAZARET run --memory 192M -- perl -e '
+             $n = 0; $n++ while symlink \"a\" x 4000, \"/tmp/$n\"; die \"$n $!\" unless $!{ENOSPC} && $n > 1000'",
+        0,
+        "",
+    ),
+    case(
         "touching_more_than_the_memory_limit_is_137",
         "$LAZARET run --memory 64M -- /usr/bin/env python3 -c 'import mmap; m = mmap.mmap(-1, 200 << 20); [m.__setitem__(at, 1) for at in range(0, 200 << 20, 4096)]'",
         137,
