@@ -163,7 +163,8 @@ impl GoferInode {
             && (old.btime == new.btime || old.btime.is_none() || new.btime.is_none());
         if same {
             self.saw(new);
-            if let Some(target) = now.target.lock().take() {
+            let target = now.target.lock().take();
+            if let Some(target) = target {
                 self.set_target(target);
             }
             let below = now.prefetched.lock().take();
