@@ -28,6 +28,8 @@ mod open;
 mod path;
 mod permission;
 pub(crate) mod policed;
+#[cfg(test)]
+mod policed_tests;
 mod remove;
 mod superblock;
 #[cfg(test)]
