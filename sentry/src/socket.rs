@@ -211,6 +211,10 @@ impl FileOps for Socket {
         Ok(0)
     }
 
+    fn signals_readiness(&self) -> bool {
+        true
+    }
+
     fn as_any(&self) -> &dyn Any {
         self
     }

@@ -1,6 +1,8 @@
 /* eventfd, timerfd, signalfd. */
 #include "case.h"
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/signalfd.h>
 #include <sys/timerfd.h>
 
@@ -276,4 +278,32 @@ CASE(signalfd_arguments_are_checked)
 	expect_errno(signalfd(-1, &set, 1), EINVAL);
 	expect_errno(signalfd(900, &set, 0), EBADF);
 	expect_errno(signalfd(expect_ok(eventfd(0, 0)), &set, 0), EINVAL);
+}
+
+CASE(o_async_means_nothing_to_files_made_of_events)
+{
+	sigset_t mask;
+	sigemptyset(&mask);
+	sigaddset(&mask, SIGUSR1);
+	sigaddset(&mask, SIGIO);
+	sigaddset(&mask, SIGRTMIN);
+	expect_ok(sigprocmask(SIG_BLOCK, &mask, NULL));
+	int on = 1, signals = expect_ok(signalfd(-1, &mask, SFD_NONBLOCK)), set = expect_ok(epoll_create1(0));
+	struct epoll_event event = {.events = EPOLLIN};
+	expect_ok(epoll_ctl(set, EPOLL_CTL_ADD, signals, &event));
+	int fds[] = {signals, set, expect_ok(eventfd(0, 0)), expect_ok(timerfd_create(CLOCK_MONOTONIC, 0))};
+	for (size_t n = 0; n < sizeof fds / sizeof *fds; n++) {
+		expect_ok(fcntl(fds[n], F_SETOWN, getpid()));
+		expect_ok(fcntl(fds[n], F_SETSIG, SIGRTMIN));
+		expect_ok(fcntl(fds[n], F_SETFL, O_ASYNC | O_NONBLOCK));
+		expect_eq(fcntl(fds[n], F_GETFL) & O_ASYNC, 0);
+		expect_errno(ioctl(fds[n], FIOASYNC, &on), ENOTTY);
+	}
+	/* A signal that made the file ready would send one that does, and so on. */
+	expect_ok(kill(getpid(), SIGUSR1));
+	give(fds[2], 1);
+	struct signalfd_siginfo info;
+	expect_eq(read(signals, &info, sizeof info), sizeof info);
+	expect_eq(info.ssi_signo, SIGUSR1);
+	expect_errno(read(signals, &info, sizeof info), EAGAIN);
 }

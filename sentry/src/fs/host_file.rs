@@ -154,6 +154,10 @@ impl FileOps for HostFile {
         Ok(host::sync_file(self.fd.as_fd(), data_only)?)
     }
 
+    fn signals_readiness(&self) -> bool {
+        true
+    }
+
     fn as_any(&self) -> &dyn Any {
         self
     }

@@ -224,6 +224,10 @@ impl FileOps for Inotify {
         Ok(0)
     }
 
+    fn signals_readiness(&self) -> bool {
+        true
+    }
+
     fn as_any(&self) -> &dyn Any {
         self
     }

@@ -369,6 +369,10 @@ impl FileOps for PipeEnd {
         }
     }
 
+    fn signals_readiness(&self) -> bool {
+        true
+    }
+
     fn as_any(&self) -> &dyn Any {
         self
     }

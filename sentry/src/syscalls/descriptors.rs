@@ -173,7 +173,10 @@ fn set_flags(task: &CurrentTask, fd: Fd, file: &FileDescription, flags: u32) -> 
     {
         return err!(EPERM);
     }
-    let settable = new & StatusFlags::SETTABLE;
+    let mut settable = new & StatusFlags::SETTABLE;
+    if !file.ops().signals_readiness() {
+        settable.remove(StatusFlags::ASYNC);
+    }
     file.ops().set_flags(file, settable.bits())?;
     file.set_async(task, fd.0, settable.contains(StatusFlags::ASYNC));
     file.set_settable_flags(settable);
@@ -228,6 +231,9 @@ pub(super) fn sys_ioctl(
         }
         libc::FIOASYNC => {
             let on: i32 = task.mm().read_obj(arg.as_ref())?;
+            if on != 0 && !file.ops().signals_readiness() {
+                return err!(ENOTTY);
+            }
             file.ops().set_flags(&file, with_async(&file, on != 0))?;
             file.set_async(task, fd.0, on != 0);
         }

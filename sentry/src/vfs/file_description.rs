@@ -301,9 +301,10 @@ impl FileDescription {
         }
     }
 
-    /// Sets or clears O_ASYNC: the owner gets a signal whenever the file becomes ready.
+    /// Sets or clears O_ASYNC: the owner gets a signal whenever the file becomes ready. Nothing happens where there are
+    /// no such signals.
     pub fn set_async(&self, task: &CurrentTask, fd: i32, on: bool) {
-        if on == self.flags().contains(StatusFlags::ASYNC) {
+        if on == self.flags().contains(StatusFlags::ASYNC) || !self.ops.signals_readiness() {
             return;
         }
         self.set_flag(StatusFlags::ASYNC, on);

@@ -146,6 +146,12 @@ pub trait FileOps: Send + Sync + Any + fmt::Debug {
         EventMask::READABLE | EventMask::WRITABLE
     }
 
+    /// Can its becoming ready be told by a signal (O_ASYNC; `fasync` of `struct file_operations`)? Never where
+    /// signals make it ready: that would go round for ever.
+    fn signals_readiness(&self) -> bool {
+        false
+    }
+
     /// May it be added to an epoll set? (`EPERM` for regular files and directories.)
     fn is_pollable(&self) -> bool {
         !self.is_seekable()

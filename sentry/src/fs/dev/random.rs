@@ -113,6 +113,10 @@ impl FileOps for Random {
         Ok(0)
     }
 
+    fn signals_readiness(&self) -> bool {
+        true
+    }
+
     fn as_any(&self) -> &dyn Any {
         self
     }

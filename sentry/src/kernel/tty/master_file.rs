@@ -108,6 +108,10 @@ impl FileOps for MasterFile {
         ioctl::master(task, self, file, request, arg)
     }
 
+    fn signals_readiness(&self) -> bool {
+        true
+    }
+
     fn as_any(&self) -> &dyn Any {
         self
     }

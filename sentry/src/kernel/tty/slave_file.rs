@@ -230,6 +230,10 @@ impl FileOps for SlaveFile {
         ioctl::slave(task, &self.tty, file, request, arg)
     }
 
+    fn signals_readiness(&self) -> bool {
+        true
+    }
+
     fn as_any(&self) -> &dyn Any {
         self
     }
