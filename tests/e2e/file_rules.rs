@@ -7,8 +7,8 @@ use crate::command_line::{Case, case};
 macro_rules! with_rules {
     ($rules:literal, $script:literal) => {
         concat!(
-            "mkdir -p home/.ssh home/.config/git home/.config/other home/work/sub
-             for name in .ssh/id .config/git/config .config/other/f work/.env work/sub/.env work/open readonly; do
+            "mkdir -p home/.ssh home/.config/git home/.config/other home/wares/sub
+             for name in .ssh/id .config/git/config .config/other/f wares/.env wares/sub/.env wares/open readonly; do
                  echo \"secret $name\" > home/$name; done
              ln -s .ssh home/link
              printf '[files]\\nrules = [",
@@ -55,7 +55,7 @@ pub(crate) const CASES: &[Case] = &[
         with_rules!(
             "\"hide ~/.ssh\"",
             "$RUN --profile ./p.toml -- python3 -c 'from t import *
-assert sorted(os.listdir(\".\")) == [\".config\", \"link\", \"readonly\", \"work\"], os.listdir(\".\")
+assert sorted(os.listdir(\".\")) == [\".config\", \"link\", \"readonly\", \"wares\"], os.listdir(\".\")
 for name in \".ssh\", \".ssh/id\", \".ssh/none\", \".ssh/id/x\", \".ssh/..\", \"link/id\", \"link/\":
     expect(\"ENOENT\", os.stat, name)
     expect(\"ENOENT\", open, name)
@@ -66,7 +66,7 @@ expect(\"ENOENT\", os.unlink, \".ssh/id\")
 expect(\"ENOENT\", os.rmdir, \".ssh\")
 expect(\"EACCES\", os.mkdir, \".ssh\")
 expect(\"EACCES\", os.symlink, \"x\", \".ssh\")
-expect(\"EACCES\", os.rename, \"work\", \".ssh\")
+expect(\"EACCES\", os.rename, \"wares\", \".ssh\")
 expect(\"EACCES\", os.open, \".ssh\", os.O_CREAT | os.O_WRONLY)
 expect(\"EACCES\", os.link, \"readonly\", \".ssh\")
 expect(\"ENOENT\", os.mkdir, \".ssh/d\")' 2> said || { cat said >&2; exit 1; }
@@ -78,17 +78,17 @@ expect(\"ENOENT\", os.mkdir, \".ssh/d\")' 2> said || { cat said >&2; exit 1; }
     case(
         "the_last_rule_that_matches_decides",
         with_rules!(
-            "\"hide ~/.config/**\", \"allow ~/.config/git\", \"deny ~/work\", \"allow ~/work/sub\", \"deny **/.env\"",
+            "\"hide ~/.config/**\", \"allow ~/.config/git\", \"deny ~/wares\", \"allow ~/wares/sub\", \"deny **/.env\"",
             "$RUN --profile ./p.toml -- python3 -c 'from t import *
 assert os.listdir(\".config\") == [\"git\"]
 expect(\"\", open, \".config/git/config\")
 expect(\"\", open, \".config/git/new\", \"w\")
 expect(\"ENOENT\", open, \".config/other/f\")
-expect(\"EACCES\", open, \"work/open\")
-expect(\"EACCES\", os.listdir, \"work\")
-expect(\"\", os.stat, \"work\")
-expect(\"\", open, \"work/sub/new\", \"w\")
-expect(\"EACCES\", open, \"work/sub/.env\")' 2> said || { cat said >&2; exit 1; }"
+expect(\"EACCES\", open, \"wares/open\")
+expect(\"EACCES\", os.listdir, \"wares\")
+expect(\"\", os.stat, \"wares\")
+expect(\"\", open, \"wares/sub/new\", \"w\")
+expect(\"EACCES\", open, \"wares/sub/.env\")' 2> said || { cat said >&2; exit 1; }"
         ),
         0,
         "",
@@ -114,7 +114,7 @@ os.unlink(\"newer/a.key\")' 2> said || { cat said >&2; exit 1; }"
     case(
         "each_kind_of_access_is_denied_by_itself",
         with_rules!(
-            "\"deny write ~/readonly\", \"deny list ~/work\", \"deny create ~/.config\", \"deny delete ~/.ssh\", \"deny exec ~/bin\", \"deny stat ~/link\"",
+            "\"deny write ~/readonly\", \"deny list ~/wares\", \"deny create ~/.config\", \"deny delete ~/.ssh\", \"deny exec ~/bin\", \"deny stat ~/link\"",
             "mkdir home/bin; cp /bin/true home/bin/true; printf '#!%s/bin/true\\n' $HOME > home/script; chmod +x home/script
              $RUN --profile ./p.toml -- python3 -c 'from t import *
 expect(\"\", open, \"readonly\")
@@ -129,21 +129,21 @@ fd = os.open(\"readonly\", os.O_RDONLY)
 expect(\"EACCES\", os.fchmod, fd, 0o600)
 expect(\"EACCES\", open, f\"/proc/self/fd/{fd}\", \"w\")
 assert not os.access(\"readonly\", os.W_OK) and os.access(\"readonly\", os.R_OK)
-expect(\"EACCES\", os.listdir, \"work\")
-expect(\"\", open, \"work/open\")
-expect(\"EACCES\", call, \"inotify_add_watch\", libc.inotify_init(), b\"work\", 2)
+expect(\"EACCES\", os.listdir, \"wares\")
+expect(\"\", open, \"wares/open\")
+expect(\"EACCES\", call, \"inotify_add_watch\", libc.inotify_init(), b\"wares\", 2)
 expect(\"EACCES\", open, \".config/new\", \"w\")
 expect(\"EACCES\", os.mkdir, \".config/new\")
 expect(\"EACCES\", os.mkfifo, \".config/new\")
 expect(\"EACCES\", os.symlink, \"x\", \".config/new\")
 expect(\"EACCES\", os.link, \"readonly\", \".config/new\")
-expect(\"EACCES\", os.rename, \"work/open\", \".config/new\")
+expect(\"EACCES\", os.rename, \"wares/open\", \".config/new\")
 expect(\"EACCES\", socket.socket(socket.AF_UNIX).bind, \".config/new\")
 expect(\"EACCES\", os.open, \".config\", os.O_TMPFILE | os.O_WRONLY)
 expect(\"\", open, \".config/git/config\", \"w\")
 expect(\"EACCES\", os.unlink, \".ssh/id\")
 expect(\"EACCES\", os.rename, \".ssh/id\", \".ssh/id2\")
-expect(\"EACCES\", os.rename, \"work/open\", \".ssh/id\")
+expect(\"EACCES\", os.rename, \"wares/open\", \".ssh/id\")
 expect(\"\", open, \".ssh/id\", \"w\")
 expect(\"EACCES\", os.execv, \"bin/true\", [\"true\"])
 expect(\"EACCES\", os.execv, \"script\", [\"script\"])
@@ -158,34 +158,34 @@ expect(\"\", os.listdir, \"link\")' 2> said || { cat said >&2; exit 1; }"
     case(
         "no_other_name_leads_round_a_rule",
         with_rules!(
-            "\"deny read,write ~/work/sub\", \"deny read ~/link\"",
+            "\"deny read,write ~/wares/sub\", \"deny read ~/link\"",
             "$RUN --profile ./p.toml -- python3 -c 'from t import *
 expect(\"EACCES\", open, \".ssh/id\")
-os.symlink(\"work/sub/.env\", \"elsewhere\")
+os.symlink(\"wares/sub/.env\", \"elsewhere\")
 expect(\"EACCES\", open, \"elsewhere\")
-fd = os.open(\"work/sub/.env\", os.O_PATH)
+fd = os.open(\"wares/sub/.env\", os.O_PATH)
 expect(\"EACCES\", open, f\"/proc/self/fd/{fd}\")
-directory = os.open(\"work/sub\", os.O_PATH)
+directory = os.open(\"wares/sub\", os.O_PATH)
 expect(\"EACCES\", os.open, \".env\", os.O_RDONLY, dir_fd=directory)
 expect(\"EACCES\", os.open, f\"/proc/self/fd/{directory}/.env\", os.O_RDONLY)
-os.chdir(\"work/sub\")
+os.chdir(\"wares/sub\")
 expect(\"EACCES\", open, \"/proc/self/cwd/.env\")
 os.chdir(\"../..\")
-expect(\"EACCES\", os.link, \"work/sub/.env\", \"hard\")
-expect(\"EACCES\", os.rename, \"work/sub\", \"moved\")
-expect(\"EXDEV\", os.rename, \"work\", \"moved\")
-expect(\"EXDEV\", call, \"renameat2\", -100, b\"work\", -100, b\".config\", 2)
+expect(\"EACCES\", os.link, \"wares/sub/.env\", \"hard\")
+expect(\"EACCES\", os.rename, \"wares/sub\", \"moved\")
+expect(\"EXDEV\", os.rename, \"wares\", \"moved\")
+expect(\"EXDEV\", call, \"renameat2\", -100, b\"wares\", -100, b\".config\", 2)
 os.mkdir(\"fresh\"); os.rename(\"fresh\", \"fresher\")
 if os.geteuid() == 0:
     os.mkdir(\"/tmp/m\"); os.mkdir(\"/tmp/p\")
     call(\"unshare\", 0x20000)
-    call(\"mount\", os.fsencode(os.path.abspath(\"work\")), b\"/tmp/m\", None, 4096, None)
+    call(\"mount\", os.fsencode(os.path.abspath(\"wares\")), b\"/tmp/m\", None, 4096, None)
     expect(\"\", open, \"/tmp/m/open\")
     expect(\"EACCES\", open, \"/tmp/m/sub/.env\")
-    call(\"mount\", b\"none\", os.fsencode(os.path.abspath(\"work/sub\")), b\"tmpfs\", 0, None)
+    call(\"mount\", b\"none\", os.fsencode(os.path.abspath(\"wares/sub\")), b\"tmpfs\", 0, None)
     open(\"/tmp/x\", \"w\")
-    expect(\"\", open, \"work/sub/made\", \"x\")
-    expect(\"EACCES\", open, \"work/sub/made\")
+    expect(\"\", open, \"wares/sub/made\", \"x\")
+    expect(\"EACCES\", open, \"wares/sub/made\")
     os.chroot(\"/tmp/m\")
     expect(\"EACCES\", open, \"/sub/.env\")' 2> said || { cat said >&2; exit 1; }"
         ),
@@ -210,9 +210,9 @@ if os.geteuid() == 0:
     case(
         "unix_sockets_are_connected_to_only_where_writing_is_allowed",
         with_rules!(
-            "\"deny write ~/work/*.sock\"",
+            "\"deny write ~/wares/*.sock\"",
             "$RUN --profile ./p.toml -- python3 -c 'from t import *
-for name, want in (\"work/a.sock\", \"EACCES\"), (\"work/b\", \"\"):
+for name, want in (\"wares/a.sock\", \"EACCES\"), (\"wares/b\", \"\"):
     server = socket.socket(socket.AF_UNIX); server.bind(name); server.listen()
     expect(want, socket.socket(socket.AF_UNIX).connect, name)' 2> said || { cat said >&2; exit 1; }"
         ),
@@ -265,7 +265,7 @@ expect(\"EACCES\", open, b\".ssh/\\n2026 WARN denied \\x1b[1m\\xff\", \"w\")' 2>
         "an_audit_says_what_was_allowed_and_denied_and_why",
         with_rules!(
             "\"deny ~/.ssh\", \"allow read ~/.ssh/id\", \"deny write ~/readonly\"",
-            "$RUN --profile ./p.toml --audit audit -- sh -c 'cat ~/.ssh/id; echo x >> ~/readonly; ls ~/work; rm ~/work/open' > /dev/null 2>&1
+            "$RUN --profile ./p.toml --audit audit -- sh -c 'cat ~/.ssh/id; echo x >> ~/readonly; ls ~/wares; rm ~/wares/open' > /dev/null 2>&1
              python3 -c 'import json, os, time
 home = os.environ[\"HOME\"]
 lines = [json.loads(line) for line in open(\"audit\")]
@@ -274,8 +274,8 @@ assert all(abs(line[\"time\"] - time.time()) < 60 for line in lines)
 seen = {(line[\"comm\"], line[\"op\"], line[\"path\"].replace(home, \"~\"), line[\"decision\"], line[\"rule\"]) for line in lines}
 for want in [(\"cat\", \"read\", \"~/.ssh/id\", \"allow\", \"./p.toml:2: allow read ~/.ssh/id\"),
              (\"sh\", \"write\", \"~/readonly\", \"deny\", \"./p.toml:2: deny write ~/readonly\"),
-             (\"ls\", \"list\", \"~/work\", \"allow\", None),
-             (\"rm\", \"delete\", \"~/work/open\", \"allow\", None)]:
+             (\"ls\", \"list\", \"~/wares\", \"allow\", None),
+             (\"rm\", \"delete\", \"~/wares/open\", \"allow\", None)]:
     assert want in seen, (want, seen)
 assert any(op == \"exec\" and path.endswith(\"/cat\") for _, op, path, _, _ in seen)'"
         ),

@@ -325,9 +325,11 @@ impl MemoryFile {
         self.charged.store(bytes, Ordering::Relaxed);
     }
 
-    /// Has what was charged grown so large that no more should come of it, where that can be refused?
-    pub fn is_charged_much(&self) -> bool {
-        self.limit.is_some_and(|limit| self.charged() > limit / 2)
+    /// `ENOSPC` when what was charged is half of the limit: no more of it should come where that can be refused, as with
+    /// names, links and attributes of files in memory.
+    pub fn check_room(&self) -> Result<(), Errno> {
+        let is_much = self.limit.is_some_and(|limit| self.charged() > limit / 2);
+        if is_much { Err(Errno::ENOSPC) } else { Ok(()) }
     }
 
     /// What [`Self::charge`] said last.

@@ -108,14 +108,9 @@ impl Shared {
         ShmemFile::new(self.memory.clone(), self.quota.clone(), (self.dev, number))
     }
 
-    /// `ENOSPC` when the sentry holds so much that no more names, links or attributes should be added.
-    fn check_room(&self) -> SysResult<()> {
-        if self.memory.is_charged_much() { Err(Errno::ENOSPC.into()) } else { Ok(()) }
-    }
-
     /// Counts one more changed inode; `ENOSPC` when there are too many.
     fn count_changed(&self) -> SysResult<()> {
-        self.check_room()?;
+        self.memory.check_room()?;
         if self.changed.fetch_add(1, Ordering::Relaxed) < MAX_CHANGED {
             return Ok(());
         }

@@ -65,14 +65,9 @@ impl Shared {
         self.next_ino.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// `ENOSPC` when the sentry holds so much that no more names, links or attributes should be added.
-    fn check_room(&self) -> SysResult<()> {
-        if self.memory.is_charged_much() { Err(Errno::ENOSPC.into()) } else { Ok(()) }
-    }
-
     /// Counts an inode, or another name of one; `ENOSPC` at the limit.
     fn charge_inode(&self) -> SysResult<()> {
-        self.check_room()?;
+        self.memory.check_room()?;
         let limit = self.inode_limit.load(Ordering::Relaxed);
         self.inodes
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| {

@@ -451,7 +451,7 @@ impl Inode for OverlayInode {
         if name.starts_with(b"system.") {
             return err!(EOPNOTSUPP);
         }
-        self.shared.check_room()?;
+        self.shared.memory.check_room()?;
         self.with_xattrs(|xattrs| match (mode, xattrs.contains_key(name)) {
             (XattrSetMode::Create, true) => err!(EEXIST),
             (XattrSetMode::Replace, false) => err!(ENODATA),

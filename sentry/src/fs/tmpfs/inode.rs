@@ -237,7 +237,7 @@ impl Inode for TmpfsInode {
 
     fn set_xattr(&self, name: &[u8], value: &[u8], mode: XattrSetMode) -> SysResult<()> {
         supported(name)?;
-        self.shared.check_room()?;
+        self.shared.memory.check_room()?;
         let mut attributes = self.attributes.write();
         let xattrs = &mut attributes.xattrs;
         match (mode, xattrs.contains_key(name)) {
