@@ -150,7 +150,7 @@ pub(crate) const CALL_LOAD_EXTENDED: u32 = 7;
 
 /// How often a thread looks for a reply before it rings the bell: some 30 microseconds, in which the mapper can
 /// change its memory. Only while it is looked after.
-pub(crate) const CALL_LOOKS: u32 = 1000;
+pub(crate) const CALL_LOOKS: u32 = 6000;
 
 /// How the stub answers a call: by the words of the answers from 1 on, or from this on by code:
 /// the clock, then `sched_yield`.

@@ -23,8 +23,8 @@ use crate::host;
 
 /// How long to look for a call.
 const PATIENCE: Duration = Duration::from_micros(25);
-/// The same, for the first call after the guest thread was sent to another processor, which
-/// may have to wake.
+/// The same, for the first call after the guest thread was sent to another processor, or woken there: the
+/// processor may have to wake.
 const FIRST_PATIENCE: Duration = Duration::from_micros(80);
 /// A call that comes so soon after the last reply would have been seen.
 const SOON: Duration = Duration::from_micros(20);
@@ -49,8 +49,8 @@ const TAKES_TURNS: u32 = ALL_TURNS / 4;
 const GAP: Duration = Duration::from_micros(40);
 /// For how long not to look after it was no use: at first, and at most, doubled each time.
 const REST: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(100));
-/// So many calls seen by looking show that it is of use again.
-const USEFUL: u32 = 64;
+/// So many calls seen by looking show that it is of use again: together they saved what one look in vain costs.
+const USEFUL: u32 = 16;
 /// For how long not to look when all processors have guest threads to run.
 const CROWDED_REST: Duration = Duration::from_micros(200);
 /// Looks between two readings of the clock: less than a microsecond.
@@ -116,6 +116,8 @@ pub(super) struct Attention {
     seen: u32,
     /// The guest thread is on another processor, and calls were seen by looking.
     settled: bool,
+    /// It slept in its last call, over there.
+    slept: bool,
     replied: Option<Instant>,
     rest: Duration,
     not_before: Option<Instant>,
@@ -145,6 +147,7 @@ impl Attention {
             turns: 0,
             seen: 0,
             settled: false,
+            slept: false,
             replied: None,
             rest: REST.0,
             not_before: None,
@@ -206,6 +209,11 @@ impl Attention {
         seldom_long && self.turns < TAKES_TURNS
     }
 
+    /// The guest thread had gone to sleep in a call that took long, and was woken where it is.
+    pub(super) fn woke(&mut self) {
+        self.slept = true;
+    }
+
     /// Something else came than a call from a rewritten site.
     pub(super) fn trapped(&mut self) {
         self.streak = 0;
@@ -243,7 +251,8 @@ impl Attention {
     }
 
     fn look_long(&mut self, mut found: impl FnMut() -> bool) -> Seen {
-        let patience = if self.settled { PATIENCE } else { FIRST_PATIENCE };
+        let is_there = self.settled && !self.slept;
+        let patience = if is_there { PATIENCE } else { FIRST_PATIENCE };
         let start = Instant::now();
         let mut last = start;
         loop {
@@ -271,6 +280,7 @@ impl Attention {
 
     fn found(&mut self) -> Seen {
         self.settled = true;
+        self.slept = false;
         self.streak = MAX_STREAK;
         self.seen = self.seen.saturating_add(1);
         Seen::Found
@@ -291,6 +301,7 @@ impl Attention {
             }
         }
         self.settled = false;
+        self.slept = false;
         Seen::Nothing
     }
 }

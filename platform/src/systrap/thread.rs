@@ -249,7 +249,9 @@ impl GuestThread {
     /// looked after.
     fn receive(&mut self, process: &StubProcess, look: bool) -> Result<(), PlatformError> {
         self.state = State::Running;
-        if look && self.look(process) == Seen::Found {
+        // A thread that rings for a call that has its reply has to be woken first.
+        let mut look_later = look && self.late_bell;
+        if look && !look_later && self.look(process) == Seen::Found {
             return Ok(());
         }
         let notification = loop {
@@ -264,6 +266,12 @@ impl GuestThread {
                 Ok(bell) if self.late_bell && bell.ip == stub::after_call() => {
                     self.late_bell = false;
                     self.send(bell.id, 0)?;
+                    if std::mem::take(&mut look_later) {
+                        self.attention.woke();
+                        if self.look(process) == Seen::Found {
+                            return Ok(());
+                        }
+                    }
                 }
                 Ok(notification) => break notification,
                 Err(Errno::EINTR) => {}
@@ -277,6 +285,9 @@ impl GuestThread {
                 Err(errno) => return Err(PlatformError::Host { what: "a guest's call", errno }),
             }
         };
+        if look_later {
+            self.look_away(process);
+        }
         // The reply brings the guest thread here.
         self.wake_on_same_processor(true);
         self.state = self.decode(process, &notification)?;
@@ -286,12 +297,6 @@ impl GuestThread {
     /// Looks for a call in the slot.
     fn look(&mut self, process: &StubProcess) -> Seen {
         let call = self.call_slot(process);
-        if self.late_bell {
-            // It has to be answered first.
-            call.set_attentive(false);
-            self.attention.keep_apart(self.tid, false);
-            return Seen::Nothing;
-        }
         let mut polls = 0_u32;
         let listener = self.listener.as_fd();
         let seen = self.attention.look(|| {
@@ -311,11 +316,16 @@ impl GuestThread {
             self.state = State::Post(self.read_post(process, None));
             return Seen::Found;
         }
-        // Nobody looks, so the guest thread may compute wherever there is room.
-        self.attention.keep_apart(self.tid, false);
+        self.look_away(process);
         // Where to wake: here, as the guest thread's processor may be a busy one, unless this is.
         self.wake_on_same_processor(seen == Seen::Crowded);
         Seen::Nothing
+    }
+
+    /// Nobody looks, so the guest thread may compute wherever there is room.
+    fn look_away(&mut self, process: &StubProcess) {
+        self.call_slot(process).set_attentive(false);
+        self.attention.keep_apart(self.tid, false);
     }
 
     fn wake_on_same_processor(&mut self, same: bool) {
