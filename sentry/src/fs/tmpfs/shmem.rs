@@ -2,10 +2,11 @@
 //! (`mm/shmem.c`). What tmpfs, memfds, shared memory and an overlay's changed files are made of.
 //!
 //! User memory is never touched with the file's lock held: the buffer may be a mapping of this
-//! very file. Large transfers pin the user's pages first and copy memory to memory below the lock; small ones
-//! go through a buffer on the stack.
+//! very file. Large transfers pin the user's pages first and copy memory to memory below the lock, or have the host copy
+//! to new memory, which spares a page fault for each page; small ones go through a buffer on the stack.
 
 use std::{
+    convert::Infallible,
     fmt,
     sync::{
         Arc,
@@ -15,7 +16,7 @@ use std::{
 
 use platform::{
     Backing, PAGE_SIZE,
-    memory::{MemoryFile, VolatileSlice},
+    memory::{FileRange, MemoryFile, VolatileSlice},
 };
 use ranked_sync::RwLock;
 
@@ -28,6 +29,8 @@ use crate::{
 
 /// Transfers up to this size go over the stack.
 const SMALL: usize = 2048;
+/// Pieces from this size on are copied by the host: it may be that they are not mapped here yet, and it takes no page fault.
+const BULK: usize = 16 << 10;
 /// How much is copied with the lock held once.
 const CHUNK: usize = 4 << 20;
 /// A fault on a hole fills so much around it, at most.
@@ -256,8 +259,10 @@ impl ShmemFile {
                 let mut buffer = [0; SMALL];
                 let buffer = buffer.get_mut(..want).unwrap_or_default();
                 match src.take(buffer) {
-                    Ok(n) => self.write_with(&mut at, n, &mut |to, from| {
+                    Ok(n) => self.write_with(&mut at, n, &mut |to, _, from| {
+                        let to = self.memory.slice(to);
                         to.copy_from(buffer.get(from..).unwrap_or_default());
+                        Ok(())
                     }),
                     Err(errno) => Err(errno),
                 }
@@ -265,10 +270,15 @@ impl ShmemFile {
                 src.drain_with(want, &mut |slices| {
                     let room = slices.iter().map(VolatileSlice::len).sum::<usize>();
                     let mut from = Cursor::new(slices);
-                    self.write_with(&mut at, room, &mut |to, _| {
-                        from.each(to.len(), |at, slice| {
-                            to.sub(at, slice.len()).copy_from_slice(&slice);
-                        });
+                    self.write_with(&mut at, room, &mut |to, is_new, _| {
+                        from.try_each(to.len() as usize, |at, slice| {
+                            let to = to.sub(at as u64, slice.len() as u64);
+                            if is_new || slice.len() >= BULK {
+                                return self.memory.write(to, slice);
+                            }
+                            self.memory.slice(to).copy_from_slice(&slice);
+                            Ok(())
+                        })
                     })
                 })
             };
@@ -283,12 +293,13 @@ impl ShmemFile {
         Ok((start, total))
     }
 
-    /// Makes `len` bytes at `place(size)` writable and calls `copy` for each piece, with its distance from there.
+    /// Makes `len` bytes at `place(size)` writable and calls `copy` for each piece, with whether some of it is new
+    /// memory, and its distance from there.
     fn write_with(
         &self,
         place: &mut dyn FnMut(u64) -> u64,
         len: usize,
-        copy: &mut dyn FnMut(VolatileSlice<'_>, usize),
+        copy: &mut dyn FnMut(FileRange, bool, usize) -> Result<(), Errno>,
     ) -> Result<usize, Errno> {
         let mut data = self.data.write();
         if self.sealed_against_writing() {
@@ -300,16 +311,26 @@ impl ShmemFile {
         if self.sealed(libc::F_SEAL_GROW) && offset.saturating_add(len) > size {
             len = size.checked_sub(offset).filter(|&left| left > 0).ok_or(Errno::EPERM)?;
         }
+        let pages = data.pages();
         let len = data.fill(&self.memory, &self.quota, offset, len)?;
+        let is_new = data.pages() > pages;
         let mut done = 0;
+        let mut copied = Ok(());
         data.each_run(offset, len, |range, n| {
-            if let Some(range) = range {
-                copy(self.memory.slice(range), done);
+            if copied.is_err() {
+                return;
             }
-            done += n as usize;
+            copied = range.map_or(Ok(()), |range| copy(range, is_new, done));
+            if copied.is_ok() {
+                done += n as usize;
+            }
         });
-        if offset + len > size {
-            self.size.store(offset + len, Ordering::Release);
+        if done == 0 {
+            copied?;
+        }
+        let end = offset + done as u64;
+        if end > size {
+            self.size.store(end, Ordering::Release);
         }
         Ok(done)
     }
@@ -462,14 +483,26 @@ impl<'a, 'b> Cursor<'a, 'b> {
         Self { slices, within: 0 }
     }
 
-    /// Calls `f` with each piece of the next `len` bytes and its distance from where it was.
+    /// As [`Self::try_each`], where nothing fails.
     fn each(&mut self, len: usize, mut f: impl FnMut(usize, VolatileSlice<'b>)) {
+        let _: Result<(), Infallible> = self.try_each(len, |at, slice| {
+            f(at, slice);
+            Ok(())
+        });
+    }
+
+    /// Calls `f` with each piece of the next `len` bytes and its distance from where it was.
+    fn try_each<E>(
+        &mut self,
+        len: usize,
+        mut f: impl FnMut(usize, VolatileSlice<'b>) -> Result<(), E>,
+    ) -> Result<(), E> {
         let mut done = 0;
         while done < len
             && let Some((first, rest)) = self.slices.split_first()
         {
             let n = (first.len() - self.within).min(len - done);
-            f(done, first.sub(self.within, n));
+            f(done, first.sub(self.within, n))?;
             done += n;
             self.within += n;
             if self.within == first.len() {
@@ -477,6 +510,7 @@ impl<'a, 'b> Cursor<'a, 'b> {
                 self.within = 0;
             }
         }
+        Ok(())
     }
 }
 
