@@ -5,10 +5,11 @@ use std::{env, error::Error, fmt::Write, fs, path::Path};
 use seccompiler::{BpfProgram, compile_from_json, sock_filter};
 
 /// Each policy, and the files whose stages it is made of, in this order.
-const POLICIES: [(&str, &[&str]); 3] = [
+const POLICIES: [(&str, &[&str]); 4] = [
     ("GOFER", &["gofer"]),
     ("SENTRY_SYSTRAP", &["sentry_systrap", "sentry"]),
     ("SENTRY_PTRACE", &["sentry_ptrace", "sentry"]),
+    ("SENTRY_KVM", &["sentry_kvm", "sentry"]),
 ];
 
 /// `BPF_RET`, `BPF_JMP | BPF_JA`: linux/bpf_common.h.

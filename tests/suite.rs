@@ -8,7 +8,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
-use tests::lazaret::{self, PLATFORMS};
+use tests::lazaret::{self, platforms};
 use tests::programs::Case;
 use tests::scratch::{Scratch, leave, workplace};
 use tests::steady::steady;
@@ -107,7 +107,7 @@ fn trials() -> Result<Vec<Trial>, String> {
         .collect();
     let known: Vec<_> = oracles.iter().map(|oracle| oracle.case.name.as_str()).collect();
     let mut trials: Vec<_> = oracles.iter().cloned().map(native_trial).collect();
-    for platform in PLATFORMS {
+    for platform in platforms() {
         let list = root.join("expectations").join(platform).with_extension("toml");
         let expected = expectations::load(&list, &known)?;
         trials.extend(oracles.iter().map(|oracle| {

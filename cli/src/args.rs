@@ -189,6 +189,8 @@ pub(crate) enum PlatformArg {
     Systrap,
     /// ptrace: works nearly everywhere, slower.
     Ptrace,
+    /// Hardware virtualisation: needs /dev/kvm.
+    Kvm,
 }
 
 impl PlatformArg {
@@ -197,6 +199,7 @@ impl PlatformArg {
             Self::Auto => "auto",
             Self::Systrap => "systrap",
             Self::Ptrace => "ptrace",
+            Self::Kvm => "kvm",
         }
     }
 }

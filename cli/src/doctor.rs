@@ -34,6 +34,11 @@ fn either(out: &mut impl Write, good: bool, name: &str, texts: [&str; 2]) -> io:
     line(out, good, name, if good { with } else { without })
 }
 
+/// With a digit behind the point.
+fn micros(time: std::time::Duration) -> String {
+    format!("{}.{}", time.as_micros(), time.as_nanos() / 100 % 10)
+}
+
 fn write(out: &mut impl Write, facts: &HostFacts) -> io::Result<()> {
     line(out, true, "kernel", format_args!("Linux {}", facts.kernel))?;
     match &facts.systrap {
@@ -97,12 +102,23 @@ fn write(out: &mut impl Write, facts: &HostFacts) -> io::Result<()> {
         Some(rung) => line(out, true, "jail", format_args!("{rung} and system-call filters"))?,
         None => line(out, false, "jail", "system-call filters alone: only with --allow-weak-jail")?,
     }
-    either(
-        out,
-        facts.kvm,
-        "KVM",
-        ["/dev/kvm can be opened", "no access to /dev/kvm: no kvm platform"],
-    )?;
+    match (&facts.kvm, facts.systrap_cost) {
+        (Ok(kvm), Some(systrap)) => {
+            let which = if *kvm < systrap { "cheaper" } else { "dearer, so auto is not kvm" };
+            let (kvm, systrap) = (micros(*kvm), micros(systrap));
+            let what = format!("works; a call costs {kvm} µs, with systrap {systrap} µs: {which}");
+            line(out, true, "kvm platform", what)?;
+        }
+        (Ok(kvm), None) => {
+            line(
+                out,
+                true,
+                "kvm platform",
+                format_args!("works; a call costs {} µs", micros(*kvm)),
+            )?;
+        }
+        (Err(why), _) => line(out, false, "kvm platform", why)?,
+    }
     either(
         out,
         facts.overcommit != Some(2),

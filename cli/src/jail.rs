@@ -109,6 +109,7 @@ pub(crate) fn seal(platform: &str) -> Result<(), String> {
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(|error| error.to_string())?;
     let policy = match platform {
         "systrap" => policies::SENTRY_SYSTRAP,
+        "kvm" => policies::SENTRY_KVM,
         _ => policies::SENTRY_PTRACE,
     };
     policy.install().map_err(|error| error.to_string())

@@ -28,6 +28,8 @@ const CONTROL: i32 = 5;
 const LOG: i32 = 6;
 const STRACE: i32 = 7;
 const AUDIT: i32 = 8;
+/// `/dev/kvm`; the virtual machine takes its place. The filter names it.
+const KVM: i32 = 9;
 
 /// See `run::processes` for the descriptors.
 pub(crate) fn main() -> ExitCode {
@@ -65,6 +67,7 @@ fn serve(control: &Arc<OwnedFd>) -> Result<FromSentry> {
     let strace = inherited(STRACE)?;
     let audit = inherited(AUDIT)?;
     let stdio = [inherited(0)?, inherited(1)?, inherited(2)?];
+    let kvm = inherited(KVM)?;
     platform::host::raise_open_files();
 
     let memory =
@@ -72,8 +75,13 @@ fn serve(control: &Arc<OwnedFd>) -> Result<FromSentry> {
     let kind = match config.platform.as_str() {
         "systrap" => PlatformKind::Systrap,
         "ptrace" => PlatformKind::Ptrace,
+        "kvm" => PlatformKind::Kvm,
         _ => PlatformKind::Auto,
     };
+    // It may be /dev/null, which is found out then.
+    let may_use =
+        kind == PlatformKind::Kvm || kind == PlatformKind::Auto && platform::kvm_may_be_fast();
+    let kvm = may_use.then_some(kvm);
     // Capabilities are a thread's own: the walls go up before there is a second thread. What the
     // platform has to read of /proc it finds remembered.
     platform::host::remember_own_maps();
@@ -81,7 +89,8 @@ fn serve(control: &Arc<OwnedFd>) -> Result<FromSentry> {
     let (wanted, own_mounts) = jail::Wanted::from_args(std::env::args().skip(2));
     let rung = jail::enter(wanted, own_mounts)?;
     tracing::debug!(jail = %rung, "set up");
-    let platform = platform::start(kind, memory.clone()).context("cannot use this platform")?;
+    let platform =
+        platform::start(kind, memory.clone(), kvm).context("cannot use this platform")?;
     let _ = rustix::thread::set_name(c"lazaret-sentry");
     let strace = config.strace.as_ref().map(|to| match to {
         boot::Strace::File => line_sink(strace),

@@ -16,7 +16,7 @@ use std::{
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use tests::{
-    lazaret::PLATFORMS,
+    lazaret::platforms,
     process,
     scratch::{Scratch, workplace},
 };
@@ -100,7 +100,7 @@ fn main() -> ExitCode {
         return cli::main();
     }
     let mut trials = Vec::new();
-    for platform in PLATFORMS {
+    for platform in platforms() {
         let mut add = |case: &'static Case| {
             let name = format!("{platform}::{}", case.name);
             trials.push(Trial::test(name, move || check(case, platform)));

@@ -36,11 +36,12 @@ fn measure(what: &str, times: u32, mut f: impl FnMut() -> Result<(), PlatformErr
 fn main() -> Result<(), PlatformError> {
     let kind = match std::env::args().nth(1).as_deref() {
         Some("ptrace") => PlatformKind::Ptrace,
+        Some("kvm") => PlatformKind::Kvm,
         _ => PlatformKind::Systrap,
     };
     let host = |errno| PlatformError::Host { what: "the memory file", errno };
     let memory = Arc::new(MemoryFile::new(None).map_err(host)?);
-    let platform = platform::create(kind, memory.clone())?;
+    let platform = platform::create(kind, memory.clone(), None)?;
     let code = memory.allocate(PAGE_SIZE, None).map_err(host)?;
     // 0: syscall, again; 8: mov [rbx], al; add rbx, 4096; jmp 8
     memory.slice(code).copy_from(&[0x0f, 0x05, 0xeb, 0xfc]);

@@ -19,6 +19,8 @@ const MAGIC1: u32 = 0x4650_5853;
 const MAGIC2: u32 = 0x4650_5845;
 /// What XRSTOR takes when the mask is not given.
 const MXCSR_MASK_DEFAULT: u32 = 0xffbf;
+/// With denormals-are-zeros, which all processors with AMD-V or VT-x have.
+const MXCSR_MASK_ALL: u32 = 0xffff;
 const FCW_INITIAL: u16 = 0x37f;
 const MXCSR_INITIAL: u32 = 0x1f80;
 /// Components that a program must ask for (AMX); guests cannot.
@@ -82,8 +84,22 @@ impl ExtendedFormat {
     pub(crate) fn from_regset(bytes: &[u8]) -> Option<Self> {
         let features = u64::from_ne_bytes(word(bytes, SW_RESERVED)) & !DYNAMIC_FEATURES;
         let size = component_end(features).clamp(LEGACY_LEN, bytes.len().max(LEGACY_LEN));
+        if bytes.len() < LEGACY_LEN {
+            return None;
+        }
+        let regset_len = bytes.len();
+        Some(Self { regset_len, ..Self::new(features, size, mxcsr_mask(bytes))? })
+    }
+
+    /// That of guests whose XCR0 is `features`.
+    pub(crate) fn from_features(features: u64) -> Option<Self> {
+        Self::new(features, component_end(features), MXCSR_MASK_ALL)
+    }
+
+    /// `size`: bytes without the last magic.
+    fn new(features: u64, size: usize, mxcsr_mask: u32) -> Option<Self> {
         let len = size + 4;
-        if bytes.len() < LEGACY_LEN || len as u64 > LEN_MAX {
+        if len as u64 > LEN_MAX {
             return None;
         }
         let mut sw_reserved = [0; SW_RESERVED_LEN];
@@ -91,9 +107,8 @@ impl ExtendedFormat {
         put(&mut sw_reserved, 4, &(len as u32).to_ne_bytes());
         put(&mut sw_reserved, 8, &features.to_ne_bytes());
         put(&mut sw_reserved, 16, &(size as u32).to_ne_bytes());
-        let regset_len = bytes.len();
-        let (mxcsr_mask, pkru) = (mxcsr_mask(bytes), pkru_at(features, len));
-        Some(Self { len, regset_len, sw_reserved, features, mxcsr_mask, pkru })
+        let pkru = pkru_at(features, len);
+        Some(Self { len, regset_len: 0, sw_reserved, features, mxcsr_mask, pkru })
     }
 
     /// The components that guests have (XCR0).

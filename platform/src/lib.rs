@@ -16,11 +16,13 @@
 
 mod extended;
 pub mod host;
+mod kvm;
 mod lock_order;
 pub mod memory;
 mod probe;
 mod ptrace;
 mod regs;
+mod round_trip;
 mod starting;
 mod stub;
 mod systrap;
@@ -32,6 +34,7 @@ use std::{any::Any, fmt, ops::Range, os::fd::OwnedFd, sync::Arc};
 use bitflags::bitflags;
 use linux_abi::Errno;
 
+pub use kvm::{kvm_may_be_fast, open_kvm};
 pub use probe::{HostFacts, probe};
 pub use regs::{Registers, XState};
 pub use starting::{Starting, start};
@@ -270,36 +273,61 @@ pub enum PlatformKind {
     Auto,
     Systrap,
     Ptrace,
+    Kvm,
 }
 
 /// Makes the platform of a sandbox. To be called before the sentry gives up the host
-/// calls that this needs; a helper thread stays.
+/// calls that this needs; a helper thread stays. `kvm`: `/dev/kvm`, open, for the platform that needs it.
 ///
 /// # Errors
 /// `Unsupported` says in one sentence what this host lacks.
 pub fn create(
     kind: PlatformKind,
     memory: Arc<MemoryFile>,
+    kvm: Option<OwnedFd>,
 ) -> Result<Arc<dyn Platform>, PlatformError> {
-    create_tried(kind, memory).map(|(platform, _)| platform)
+    create_tried(kind, memory, kvm).map(|(platform, _)| platform)
 }
 
 /// A platform, and the address space in which it was tried, if it was.
 type Tried = (Arc<dyn Platform>, Option<Arc<dyn AddressSpace>>);
 
-fn create_tried(kind: PlatformKind, memory: Arc<MemoryFile>) -> Result<Tried, PlatformError> {
+fn create_tried(
+    kind: PlatformKind,
+    memory: Arc<MemoryFile>,
+    kvm: Option<OwnedFd>,
+) -> Result<Tried, PlatformError> {
     // Before any thread is held to a processor.
     host::cpu_count();
     match kind {
         PlatformKind::Systrap => Ok((Arc::new(systrap::Systrap::new(memory)?), None)),
         PlatformKind::Ptrace => Ok((Arc::new(ptrace::Ptrace::new(memory)?), None)),
+        PlatformKind::Kvm => {
+            let device = kvm.map_or_else(open_kvm, Ok)?;
+            Ok((kvm::create_in_time(device, memory)?.0, None))
+        }
         PlatformKind::Auto => match working_systrap(memory.clone()) {
-            Ok(tried) => Ok(tried),
+            Ok(tried) => Ok(kvm.and_then(|kvm| cheaper(kvm, &tried.0, memory)).unwrap_or(tried)),
             Err(error) => {
                 tracing::warn!("using ptrace, as systrap does not work on this host: {error}");
                 Ok((Arc::new(ptrace::Ptrace::new(memory)?), None))
             }
         },
+    }
+}
+
+/// KVM, if it works and one round trip is cheaper than with `other`.
+fn cheaper(device: OwnedFd, other: &Arc<dyn Platform>, memory: Arc<MemoryFile>) -> Option<Tried> {
+    let theirs = round_trip::round_trip(&**other, &memory).ok()?;
+    match kvm::create_in_time(device, memory) {
+        Ok((platform, ours)) => {
+            tracing::debug!(?ours, ?theirs, "one round trip: kvm, systrap");
+            (ours < theirs).then_some((platform, None))
+        }
+        Err(error) => {
+            tracing::debug!(%error, "no kvm platform");
+            None
+        }
     }
 }
 

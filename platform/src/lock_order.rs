@@ -27,6 +27,24 @@ ranked_sync::lock_order! {
     PairTable,
     /// Free slots and command pages.
     ControlPool,
+    /// A KVM address space: its mappings and page tables.
+    KvmSpace,
+    /// Maps of host files in guest-physical memory.
+    KvmFiles,
+    /// The vCPU that changes page tables when the caller has none.
+    KvmCommander,
+    /// Idle vCPUs.
+    KvmPool,
+    /// All vCPUs, for those who have to interrupt them.
+    KvmVcpus,
+    /// A context's state that may be in a vCPU.
+    KvmSaved,
+    /// The vCPU that a context runs on, for those who kick it.
+    KvmKick,
+    /// Slots of guest-physical memory.
+    KvmSlots,
+    /// Free pages for page tables.
+    KvmPages,
     /// The counts and the free space of the memory file.
     MemoryFileSpace,
 }

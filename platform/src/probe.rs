@@ -1,11 +1,8 @@
 //! What this host offers, for `lazaret doctor`.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use rustix::{
-    fs::{Access, access},
-    process::{Resource, getrlimit},
-};
+use rustix::process::{Resource, getrlimit};
 
 use crate::{PlatformError, PlatformKind, memory::MemoryFile, stub::sys};
 
@@ -33,8 +30,10 @@ pub struct HostFacts {
     pub landlock_abi: Option<u32>,
     /// This program can make namespaces, with mounts of their own in them.
     pub namespaces: bool,
-    /// `/dev/kvm` is there and may be opened.
-    pub kvm: bool,
+    /// What a system call costs on the kvm platform, or why there is none.
+    pub kvm: Result<Duration, String>,
+    /// The same on systrap.
+    pub systrap_cost: Option<Duration>,
     /// `vm.overcommit_memory`: 2 counts memory that is not touched.
     pub overcommit: Option<u64>,
     /// Descriptors that a process may have: the hard limit.
@@ -58,7 +57,8 @@ pub fn probe() -> HostFacts {
         fsgsbase: sys::has_fsgsbase(),
         ptrace_scope: number("/proc/sys/kernel/yama/ptrace_scope"),
         landlock_abi: sys::landlock_abi(),
-        kvm: access("/dev/kvm", Access::READ_OK | Access::WRITE_OK).is_ok(),
+        kvm: kvm().map_err(|error| error.to_string()),
+        systrap_cost: systrap_cost().ok(),
         overcommit: number("/proc/sys/vm/overcommit_memory"),
         open_files: getrlimit(Resource::Nofile).maximum,
         kernel,
@@ -68,12 +68,28 @@ pub fn probe() -> HostFacts {
 /// Tries a platform up to a guest thread that could run.
 fn works(kind: PlatformKind) -> Result<(), String> {
     let attempt = || {
-        let memory = MemoryFile::new(None)
-            .map_err(|errno| PlatformError::Host { what: "the memory file", errno })?;
-        let platform = crate::create(kind, Arc::new(memory))?;
+        let platform = crate::create(kind, new_memory()?, None)?;
         platform.new_address_space()?.new_context().map(drop)
     };
     attempt().map_err(|error: PlatformError| error.to_string())
+}
+
+fn kvm() -> Result<Duration, PlatformError> {
+    let device = crate::open_kvm()?;
+    let (platform, cost) = crate::kvm::create_in_time(device, new_memory()?)?;
+    drop(platform);
+    Ok(cost)
+}
+
+fn systrap_cost() -> Result<Duration, PlatformError> {
+    let memory = new_memory()?;
+    let platform = crate::create(PlatformKind::Systrap, memory.clone(), None)?;
+    crate::round_trip::round_trip(&*platform, &memory)
+}
+
+fn new_memory() -> Result<Arc<MemoryFile>, PlatformError> {
+    let memory = MemoryFile::new(None);
+    memory.map(Arc::new).map_err(|errno| PlatformError::Host { what: "the memory file", errno })
 }
 
 fn number(path: &str) -> Option<u64> {

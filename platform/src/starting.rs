@@ -3,6 +3,7 @@
 
 use std::{
     ops::Range,
+    os::fd::OwnedFd,
     sync::{Arc, OnceLock},
     thread::JoinHandle,
 };
@@ -30,11 +31,15 @@ pub struct Starting {
 
 /// Begins to make the platform of a sandbox, as [`crate::create`] does. To be called when the process has the
 /// rights that all its threads are to have.
-pub fn start(kind: PlatformKind, memory: Arc<MemoryFile>) -> Result<Arc<Starting>, PlatformError> {
+pub fn start(
+    kind: PlatformKind,
+    memory: Arc<MemoryFile>,
+    kvm: Option<OwnedFd>,
+) -> Result<Arc<Starting>, PlatformError> {
     let spaces: Arc<Mutex<SpacePool, Vec<Arc<dyn AddressSpace>>>> = Arc::default();
     let theirs = spaces.clone();
     let work = move || {
-        let (platform, first) = create_tried(kind, memory)?;
+        let (platform, first) = create_tried(kind, memory, kvm)?;
         tracing::debug!(platform = platform.name(), "made");
         theirs.lock().extend(first);
         Ok(platform)

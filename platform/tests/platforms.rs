@@ -18,9 +18,16 @@ use platform::{
 
 /// Runs each test on each platform.
 macro_rules! on_all_platforms {
-    ($($name:ident),* $(,)?) => {
-        mod systrap { $(#[test] fn $name() { super::run(platform::PlatformKind::Systrap, super::$name) })* }
-        mod ptrace { $(#[test] fn $name() { super::run(platform::PlatformKind::Ptrace, super::$name) })* }
+    ($($name:ident),* $(,)?; with_stub_processes: $($stub:ident),* $(,)?) => {
+        mod systrap {
+            $(#[test] fn $name() { super::run(platform::PlatformKind::Systrap, super::$name) })*
+            $(#[test] fn $stub() { super::run(platform::PlatformKind::Systrap, super::$stub) })*
+        }
+        mod kvm { $(#[test] fn $name() { super::run(platform::PlatformKind::Kvm, super::$name) })* }
+        mod ptrace {
+            $(#[test] fn $name() { super::run(platform::PlatformKind::Ptrace, super::$name) })*
+            $(#[test] fn $stub() { super::run(platform::PlatformKind::Ptrace, super::$stub) })*
+        }
     };
 }
 
@@ -46,14 +53,15 @@ on_all_platforms! {
     kicks_never_lose_a_result,
     many_contexts_in_one_space,
     many_spaces,
-    a_killed_stub_is_an_error,
     stub_code_does_nothing_for_a_guest,
     clear_leaves_nothing,
     a_renewed_space_keeps_nothing,
     a_context_can_move,
     single_steps,
     new_contexts_start_clean,
-    many_changes_in_one_batch,
+    many_changes_in_one_batch;
+    with_stub_processes:
+    a_killed_stub_is_an_error,
     the_vdso_reads_the_clock_without_a_call,
 }
 

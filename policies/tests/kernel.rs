@@ -22,6 +22,7 @@ fn attempt(role: &str, call: &str) {
     match role {
         "gofer" => policies::GOFER.install().unwrap(),
         "ptrace" => policies::SENTRY_PTRACE.install().unwrap(),
+        "kvm" => policies::SENTRY_KVM.install().unwrap(),
         _ => policies::SENTRY_SYSTRAP.install().unwrap(),
     }
     match call {
@@ -87,6 +88,7 @@ fn calls_that_are_listed_return() {
         ("systrap", "no_such_file"),
         ("ptrace", "ptrace"),
         ("systrap", "thread"),
+        ("kvm", "thread"),
     ] {
         assert_eq!(outcome(role, call).code(), Some(0), "{role} {call}");
     }
@@ -95,7 +97,7 @@ fn calls_that_are_listed_return() {
 #[test]
 fn calls_that_are_not_listed_kill() {
     let everyone = ["socket", "chdir", "pipe", "kill", "prctl", "setuid", "execve"];
-    let mut tries: Vec<_> = ["gofer", "systrap", "ptrace"]
+    let mut tries: Vec<_> = ["gofer", "systrap", "ptrace", "kvm"]
         .iter()
         .flat_map(|role| everyone.map(|call| (*role, call)))
         .collect();

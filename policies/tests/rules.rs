@@ -68,9 +68,12 @@ fn only_the_ptrace_platform_may_trace() {
 #[test]
 fn the_documentation_says_how_many_calls_each_role_may_make() {
     let text = include_str!("../../docs/security.md");
-    for (Written { role, rules, .. }, name) in
-        all_policies().into_iter().zip(["gofer", "sentry, systrap", "sentry, ptrace"])
-    {
+    for (Written { role, rules, .. }, name) in all_policies().into_iter().zip([
+        "gofer",
+        "sentry, systrap",
+        "sentry, ptrace",
+        "sentry, kvm",
+    ]) {
         let allowed = rules.iter().filter(|rule| rule.answer == ALLOW);
         let calls: BTreeSet<_> = allowed.map(|rule| &rule.syscall).collect();
         let row = format!("| {name} | {} |", calls.len());

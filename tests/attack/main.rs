@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use rustix::fs::{CWD, RenameFlags, renameat_with};
-use tests::lazaret::{self, PLATFORMS};
+use tests::lazaret::{self, platforms};
 use tests::process::{self, Finished};
 use tests::programs::{self, Case};
 use tests::scratch::{Scratch, leave, workplace};
@@ -169,7 +169,7 @@ fn main() -> ExitCode {
         }
     };
     let mut trials = Vec::new();
-    for platform in PLATFORMS {
+    for platform in platforms() {
         for rung in RUNGS {
             for case in cases.clone() {
                 let name = format!("{platform}::{rung}::{}", case.name);

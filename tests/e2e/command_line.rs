@@ -10,7 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use libtest_mimic::{Failed, Trial};
-use tests::lazaret::{self, PLATFORMS};
+use tests::lazaret::{self, platforms};
 use tests::process::{self, Finished};
 use tests::scratch::{Scratch, workplace};
 use tests::steady::steady;
@@ -393,7 +393,7 @@ pub(crate) fn trials() -> impl Iterator<Item = Trial> {
     };
     let plain = CASES.iter().chain(crate::jail::CASES);
     let plain = plain.map(move |case| trial(format!("cli::{}", case.name), case, "auto"));
-    let each = PLATFORMS.iter().flat_map(move |platform| {
+    let each = platforms().iter().flat_map(move |platform| {
         let families =
             [("profiles", crate::profiles::CASES), ("file_rules", crate::file_rules::CASES)];
         families.into_iter().flat_map(move |(family, cases)| {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use libtest_mimic::{Completion, Failed, Trial};
 use serde::Deserialize;
-use tests::lazaret::{self, PLATFORMS};
+use tests::lazaret::{self, platforms};
 use tests::scratch::{Scratch, workplace};
 use tests::steady::steady;
 use tests::{expectations, process};
@@ -146,7 +146,7 @@ pub(crate) fn trials() -> Result<Vec<Trial>, String> {
     }
     let known: Vec<_> = oracles.iter().map(|oracle| oracle.script.name.as_str()).collect();
     let mut trials: Vec<_> = oracles.iter().map(|o| trial("native", o.clone(), None)).collect();
-    for platform in PLATFORMS {
+    for platform in platforms() {
         let list = root.join("expectations").join(format!("{platform}-e2e.toml"));
         let expected = expectations::load(&list, &known)?;
         trials.extend(oracles.iter().map(|oracle| {

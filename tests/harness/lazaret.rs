@@ -5,8 +5,13 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-/// The platforms which the suite runs on.
-pub const PLATFORMS: [&str; 2] = ["systrap", "ptrace"];
+/// The platforms which the suites run on: `kvm` only when `LAZARET_TEST_KVM` is set, as few hosts have it.
+pub fn platforms() -> &'static [&'static str] {
+    match env::var_os("LAZARET_TEST_KVM") {
+        Some(_) => &["systrap", "ptrace", "kvm"],
+        None => &["systrap", "ptrace"],
+    }
+}
 
 /// The binary under test: `$LAZARET_BIN`, or else the one next to this test's
 /// executable, brought up to date with the profile that the test was built with.

@@ -12,7 +12,7 @@ use rustix::fs::{MemfdFlags, SealFlags};
 
 use super::config::Plan;
 use crate::{
-    args::{JailArg, RunArgs},
+    args::{JailArg, PlatformArg, RunArgs},
     control, gofer_role,
     jail::Wanted,
     sentry_role,
@@ -50,6 +50,11 @@ pub(crate) fn start(plan: &Plan, args: &RunArgs) -> Result<Sandbox> {
             Some(create_lossy(path).with_context(|| format!("audit file {}", path.display()))?)
         }
         None => None,
+    };
+    let kvm = match args.platform {
+        PlatformArg::Kvm => Some(platform::open_kvm()?),
+        PlatformArg::Auto if platform::kvm_may_be_fast() => platform::open_kvm().ok(),
+        PlatformArg::Auto | PlatformArg::Systrap | PlatformArg::Ptrace => None,
     };
     let std = |open: bool, fd: BorrowedFd<'static>| if open { Some(fd) } else { None };
     let [stdin, stdout, stderr] = [
@@ -89,6 +94,7 @@ pub(crate) fn start(plan: &Plan, args: &RunArgs) -> Result<Sandbox> {
         log_fd,
         strace.as_ref().map_or(null.as_fd(), AsFd::as_fd),
         audit.as_ref().map_or(null.as_fd(), AsFd::as_fd),
+        kvm.as_ref().map_or(null.as_fd(), AsFd::as_fd),
     ];
     let start_in = |namespaces: Namespaces| -> Result<OwnedFd> {
         let has_mounts = namespaces.contains(Namespaces::MOUNT);

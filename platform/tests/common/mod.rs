@@ -22,7 +22,7 @@ impl Host {
     /// `None` when the host cannot run this platform; the test is then skipped.
     pub fn new(kind: PlatformKind) -> Option<Self> {
         let memory = Arc::new(MemoryFile::new(None).unwrap());
-        match platform::create(kind, memory.clone()) {
+        match platform::create(kind, memory.clone(), None) {
             Ok(platform) => Some(Self { memory, platform }),
             Err(PlatformError::Unsupported(why)) => {
                 eprintln!("skipped: {why}");

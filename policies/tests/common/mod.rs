@@ -153,13 +153,15 @@ impl Written {
 }
 
 /// Of all roles.
-pub(crate) fn all_policies() -> [Written; 3] {
+pub(crate) fn all_policies() -> [Written; 4] {
     let sentry = include_str!("../../seccomp/sentry.json");
     let systrap = include_str!("../../seccomp/sentry_systrap.json");
     let ptrace = include_str!("../../seccomp/sentry_ptrace.json");
+    let kvm = include_str!("../../seccomp/sentry_kvm.json");
     [
         Written::new("gofer", &policies::GOFER, &[include_str!("../../seccomp/gofer.json")]),
         Written::new("systrap", &policies::SENTRY_SYSTRAP, &[systrap, sentry]),
         Written::new("ptrace", &policies::SENTRY_PTRACE, &[ptrace, sentry]),
+        Written::new("kvm", &policies::SENTRY_KVM, &[kvm, sentry]),
     ]
 }
