@@ -52,8 +52,13 @@ impl GoferInode {
         })
     }
 
-    /// Walks `names` with one request, leaving what it learns where the lookups that follow find it.
-    fn walk(self: &Arc<Self>, names: &[&[u8]], intent: Intent) -> SysResult<()> {
+    /// Walks `names` with one request, leaving what it learns of all but the first where the lookups that follow find
+    /// it. What it learns of the first is the result: `Some(None)` when there is no such entry.
+    fn walk(
+        self: &Arc<Self>,
+        names: &[&[u8]],
+        intent: Intent,
+    ) -> SysResult<Option<Option<Arc<GoferInode>>>> {
         let base = self.path()?;
         let path = TreePathBuf::from_names(names.iter().copied())?;
         let open = match intent {
@@ -69,11 +74,13 @@ impl GoferInode {
             self.saw(reply.base);
         }
         let mut dir = self.clone();
-        let mut last = None;
+        let (mut first, mut last) = (None, None);
         for (name, attr) in names.iter().zip(&reply.attrs) {
             let inode = dir.child(name, *attr);
-            let known = Prefetched { name: name.to_vec(), inode: Some(inode.clone()) };
-            drop(dir.prefetched.lock().replace(known));
+            match first {
+                None => first = Some(Some(inode.clone())),
+                Some(_) => dir.leave(name, Some(inode.clone())),
+            }
             dir = inode.clone();
             last = Some(inode);
         }
@@ -81,9 +88,10 @@ impl GoferInode {
             (WalkEnd::Symlink(target), Some(link)) => link.set_target(target),
             (WalkEnd::Missing, _) => {
                 dir.count_miss();
-                if let Some(name) = names.get(reply.attrs.len()) {
-                    let known = Prefetched { name: name.to_vec(), inode: None };
-                    drop(dir.prefetched.lock().replace(known));
+                match (first.is_some(), names.get(reply.attrs.len())) {
+                    (false, _) => first = Some(None),
+                    (true, Some(name)) => dir.leave(name, None),
+                    (true, None) => {}
                 }
             }
             (WalkEnd::Failed(errno), None) => return Err(errno.into()),
@@ -94,7 +102,12 @@ impl GoferInode {
             }
             _ => {}
         }
-        Ok(())
+        Ok(first)
+    }
+
+    /// Leaves it for the lookup that follows.
+    fn leave(&self, name: &[u8], inode: Option<Arc<GoferInode>>) {
+        drop(self.prefetched.lock().replace(Prefetched { name: name.to_vec(), inode }));
     }
 
     fn entry(self: &Arc<Self>, name: &[u8]) -> SysResult<Arc<GoferInode>> {
@@ -105,8 +118,8 @@ impl GoferInode {
                 if let Some(known) = self.known(name) {
                     return known.ok_or(Errno::ENOENT.into());
                 }
-                self.walk(&[name], Intent::Look)?;
-                self.known(name).ok_or(Errno::EIO)?
+                // Not by way of what is left for others: another lookup may leave its own there meanwhile.
+                self.walk(&[name], Intent::Look)?.ok_or(Errno::EIO)?
             }
         };
         known.ok_or(Errno::ENOENT.into())
@@ -284,7 +297,9 @@ impl DirOps for GoferInode {
             drop(before);
         }
         // A failure shows again when the name itself is looked up.
-        let _ = this.walk(names, intent);
+        if let (Ok(Some(inode)), Some(name)) = (this.walk(names, intent), names.first()) {
+            this.leave(name, inode);
+        }
     }
 
     fn renamed(&self, inode: &Arc<dyn Inode>, new_dir: &Arc<dyn Inode>, new_name: &[u8]) {
