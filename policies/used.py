@@ -3,28 +3,56 @@
 
 Runs COMMAND, which may start any number of sandboxes, and counts for each rule of seccomp/*.json how often
 Lazaret's own processes made a call that it lets through, once their filter was in force. Prints the rules, and
-how many different calls each role made. Wants perf(1), the right to use it (root), and the C library's headers.
+how many different calls each role made. With the option --check it fails when a rule was not used whose comment
+does not begin with "seldom:". Wants perf(1), the right to use it (root), and the C library's headers.
 
-    policies/used.py cargo test --profile fast --workspace
+    policies/used.py --check cargo test --profile fast --workspace
     policies/used.py sh -c 'lazaret run -- redis-server --version'
 """
 
 import collections
 import json
+import os
 import pathlib
 import re
 import subprocess
 import sys
+import tempfile
 
 SECCOMP, SET_MODE_FILTER, FLAG_TSYNC = 317, 1, 1
 # execve, exit_group, execveat: whoever has that number next is another program.
 ENDS = {59, 231, 322}
 # perf script: the thread's name (which may have blanks), pid/tid, number and arguments.
-EVENT = re.compile(rb" *(.*?) +(-?\d+)/-?\d+ +NR (-?\d+) \((.*)\)")
-# Standard output is for the events.
-ASIDE = ["sh", "-c", 'exec "$@" >&2', "sh"]
-SENTRY_THREADS = {b"lazaret-sentry", b"stub-reaper", b"launcher"}
-ROLES = {"sentry": ["sentry_systrap", "sentry_ptrace", "sentry"], "gofer": ["gofer"]}
+EVENT = re.compile(rb" *(.*?) +(-?\d+)/(-?\d+) +NR (-?\d+) \((.*)\)")
+# Names of threads that tell what a process is; the first that fits.
+NAMES = [(b"lazaret-sentry", "sentry"), (b"stub-reaper", "sentry"), (b"lazaret-gofer", "gofer"), (b"lazaret", "launcher")]
+STUB = b"guest"
+ROLES = {
+    "launcher": ["launcher"],
+    "sentry": ["sentry_systrap", "sentry_ptrace", "sentry"],
+    "gofer": ["gofer"],
+    "stub": ["stub", "stub_systrap", "stub_ptrace"],
+    "helper": ["helper", "helper_systrap", "helper_ptrace"],
+    "guest": ["guest_systrap", "guest_ptrace"],
+}
+if os.path.exists("/dev/kvm"):
+    ROLES["sentry"].append("sentry_kvm")
+# platform/src/stub/layout.rs: where a stub process has its filters, and what rules call addresses.
+FILTERS = {0x7FFFF0010000: "stub", 0x7FFFF0010010: "helper", 0x7FFFF0010020: "guest"}
+ADDRESSES = {
+    "USER_END": 0x7FFF00000000,
+    "SLOTS": 0x7FFF40000000,
+    "SLOTS_END": 0x7FFF80000000,
+    "CONST": 0x7FFFF0010000,
+    "ACKS": 0x7FFFF0010A00,
+    "CONST_END": 0x7FFFF0011000,
+    "ZYGOTE": 0x7FFFF0020000,
+    "COMMAND": 0x7FFFF0030000,
+    "NEVER": 0x7FFFF0030004,
+    "BATCH": 0x7FFFF0030030,
+    "CLONE_PROCESS": 0x1411,
+    "CLONE_THREAD": 0x50F00,
+}
 FOLDER = pathlib.Path(__file__).parent / "seccomp"
 HEADER = "/usr/include/x86_64-linux-gnu/asm/unistd_64.h"
 
@@ -41,8 +69,12 @@ class Role:
         self.name = name
         self.rules = []
         for file in files:
-            stages = json.loads((FOLDER / f"{file}.json").read_text())
-            self.rules += [rule for stage in stages.values() for rule in stage["filter"]]
+            parts = json.loads((FOLDER / f"{file}.json").read_text())
+            if "rules" in parts:
+                # What is handed over is not seen by perf, and nothing works without.
+                self.rules += [rule for rule in parts["rules"] if rule.get("action") != "notify"]
+            else:
+                self.rules += [rule for stage in parts.values() for rule in stage["filter"]]
         self.counts = [0] * len(self.rules)
         self.calls = collections.defaultdict(list)
         for at, rule in enumerate(self.rules):
@@ -56,21 +88,41 @@ class Role:
     @staticmethod
     def holds(rule, args):
         for condition in rule.get("args", []):
-            op, value = condition["op"], args[condition["index"]]
-            if condition["type"] == "dword":
-                value &= 0xFFFFFFFF
-            mask = op["masked_eq"] if isinstance(op, dict) else 0xFFFFFFFFFFFFFFFF
-            if value & mask != condition["val"]:
+            op, arg, value = condition["op"], args[condition["index"]], condition["val"]
+            value = ADDRESSES.get(value, value)
+            if condition.get("type") == "dword":
+                arg &= 0xFFFFFFFF
+            if isinstance(op, dict):
+                fits = arg & op["masked_eq"] == value
+            else:
+                fits = {
+                    "eq": arg == value,
+                    "lt": arg < value,
+                    "le": arg <= value,
+                    "ge": arg >= value,
+                    "set": arg & value == value,
+                }[op]
+            if not fits:
                 return False
         return True
 
     def print(self):
         for rule, count in zip(self.rules, self.counts):
-            args = "".join(f" {it.get('comment', it['val'])}" for it in rule.get("args", []))
-            print(f"{self.name:8}{count:>12}  {rule['syscall']}{args}")
+            print(f"{self.name:9}{count:>12}  {self.describe(rule)}")
         made = {rule["syscall"] for rule, count in zip(self.rules, self.counts) if count}
         listed = {rule["syscall"] for rule in self.rules}
         print(f"{self.name}: {len(made)} of {len(listed)} calls were made; unused rules: {self.counts.count(0)}")
+
+    @staticmethod
+    def describe(rule):
+        args = "".join(f" {it.get('comment', it['val'])}" for it in rule.get("args", []))
+        return f"{rule['syscall']}{args}"
+
+    def unused(self):
+        """The rules that should have been used."""
+        for rule, count in zip(self.rules, self.counts):
+            if count == 0 and not rule["comment"].startswith("seldom:"):
+                yield f"{self.name}: {self.describe(rule)}: {rule['comment']}"
 
 
 class Process:
@@ -82,34 +134,64 @@ class Process:
         self.calls = collections.Counter()
 
     def role(self):
-        return "sentry" if self.names & SENTRY_THREADS else "gofer"
+        return next((role for name, role in NAMES if name in self.names), None)
 
 
 def main():
     command = sys.argv[1:]
+    is_check = command[:1] == ["--check"]
+    if is_check:
+        command = command[1:]
     if not command or command[0].startswith("-"):
         sys.exit(__doc__)
     known = numbers()
     roles = {name: Role(name, files, known) for name, files in ROLES.items()}
-    record = ["perf", "record", "-q", "-m", "16M", "-e", "raw_syscalls:sys_enter", "-o", "-", "--"]
-    recorder = subprocess.Popen(record + ASIDE + command, stdout=subprocess.PIPE)
-    script = ["perf", "script", "-i", "-", "-F", "pid,tid,comm,trace"]
-    printer = subprocess.Popen(script, stdin=recorder.stdout, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    # By way of a file: who reads while it goes on is too slow, and events get lost.
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as place:
+        data = f"{place}/events"
+        record = ["perf", "record", "-q", "-m", "64M", "-e", "raw_syscalls:sys_enter", "-o", data, "--"]
+        ended = subprocess.run(record + command).returncode
+        script = ["perf", "script", "-i", data, "-F", "pid,tid,comm,trace"]
+        with subprocess.Popen(script, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as printer:
+            count(printer.stdout, roles)
+    for role in roles.values():
+        role.print()
+    unused = [what for role in roles.values() for what in role.unused()]
+    if is_check:
+        print(*unused, sep="\n")
+        print(f"rules that were not used: {len(unused)}")
+    sys.exit(ended or int(is_check and bool(unused)))
+
+
+def count(lines, roles):
+    """Counts the calls that `perf script` printed."""
     processes = collections.defaultdict(Process)
 
+    # Of stub processes: threads that have a filter of their own besides.
+    threads = {}
+
     def settle(process):
-        role = roles[process.role()]
-        for (call, args), times in process.calls.items():
-            role.record(call, args, times)
+        role = process.role()
+        for (call, args), times in process.calls.items() if role else []:
+            roles[role].record(call, args, times)
         process.calls.clear()
 
-    for line in printer.stdout:
+    for line in lines:
         event = EVENT.match(line)
         if not event:
             continue
-        name, process, call = event[1], processes[event[2]], int(event[3])
+        name, pid, tid, call = event[1], event[2], event[3], int(event[4])
+        args = tuple(int(arg, 16) for arg in event[5].split(b", "))
+        if name == STUB:
+            roles["stub"].record(call, args, 1)
+            if call == SECCOMP:
+                threads[tid] = FILTERS.get(args[2])
+            elif threads.get(tid) in ("helper", "guest"):
+                roles[threads[tid]].record(call, args, 1)
+            continue
+        threads.pop(tid, None)
+        process = processes[pid]
         process.names.add(name)
-        args = tuple(int(arg, 16) for arg in event[4].split(b", "))
         # For all threads: stub processes have filters of other kinds.
         if call == SECCOMP and args[:2] == (SET_MODE_FILTER, FLAG_TSYNC) and args[2]:
             process.is_filtered = True
@@ -119,12 +201,9 @@ def main():
             if len(process.calls) > 100_000:
                 settle(process)
         if call in ENDS:
-            settle(processes.pop(event[2]))
+            settle(processes.pop(pid))
     for process in processes.values():
         settle(process)
-    for role in roles.values():
-        role.print()
-    sys.exit(recorder.wait())
 
 
 if __name__ == "__main__":

@@ -96,7 +96,7 @@ fn crates_depend_only_downwards() {
         ("sentry", &["gofer-wire", "linux-abi", "platform", "ranked-sync"]),
         ("gofer", &["gofer-wire", "linux-abi", "platform", "policies", "ranked-sync"]),
         ("gofer-wire", &["linux-abi", "ranked-sync"]),
-        ("platform", &["linux-abi", "ranked-sync"]),
+        ("platform", &["linux-abi", "policies", "ranked-sync"]),
         ("policies", &[]),
         ("linux-abi", &[]),
         ("ranked-sync", &[]),

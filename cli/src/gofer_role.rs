@@ -43,6 +43,7 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn serve() -> anyhow::Result<()> {
+    let _ = rustix::thread::set_name(c"lazaret-gofer");
     platform::host::share_one_heap();
     let report = Arc::new(inherited(REPORT)?);
     let kept = Some(report.as_raw_fd());

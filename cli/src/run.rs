@@ -34,6 +34,8 @@ pub(crate) fn run(args: RunArgs) -> Result<ExitCode> {
     if let Some(terminal) = &terminal {
         terminal.make_raw();
     }
+    // What follows is little, and all that it may do.
+    policies::LAUNCHER.install().context("cannot filter the launcher's system calls")?;
     let outcome = supervise::until_exit(&sandbox, &signals, terminal.as_ref(), limit);
     // Raw mode ends before the last words are said.
     drop(terminal);

@@ -8,7 +8,6 @@ mod common;
 use std::{arch::asm, collections::BTreeMap};
 
 use common::*;
-use policies::Policy;
 
 /// Kernels that have these two let them pass all filters: they do nothing outside of a probe's trampoline.
 const URETPROBE: i64 = 335;
@@ -22,8 +21,9 @@ enum Entry {
     Int80,
 }
 
-/// Makes a call in a child that is bound by `policy`. The signal that ended the child; `None` when the call returned.
-fn outcome(policy: &Policy, entry: Entry, number: i64) -> Option<i32> {
+/// Makes a call in a child that is bound by what `install` installs. The signal that ended the child; `None` when the
+/// call returned.
+fn outcome(install: impl Fn() -> bool, entry: Entry, number: i64) -> Option<i32> {
     const ALL: u64 = u64::MAX;
     // SAFETY: the child makes system calls only, and uses nothing that a thread of the parent might hold.
     let child = unsafe { libc::fork() };
@@ -31,7 +31,7 @@ fn outcome(policy: &Policy, entry: Entry, number: i64) -> Option<i32> {
         let no_core = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
         // SAFETY: it reads one structure of ours.
         unsafe { libc::setrlimit(libc::RLIMIT_CORE, &no_core) };
-        let bound = policy.install().is_ok();
+        let bound = install();
         // SAFETY: no call that takes these arguments reads or writes memory: all addresses are invalid.
         unsafe {
             if !bound {
@@ -61,9 +61,10 @@ fn check(Written { role, policy, rules }: &Written) {
     for rule in rules {
         *listed.entry(number_of(&rule.syscall).into()).or_default() |= rule.args.is_empty();
     }
+    let install = || policy.install().is_ok();
     for number in 0..i64::from(NUMBERS) {
         if !listed.get(&number).is_some_and(|without_arguments| *without_arguments) {
-            let signal = outcome(policy, Entry::Syscall, number);
+            let signal = outcome(install, Entry::Syscall, number);
             let is_exempt = number == URETPROBE && signal == Some(libc::SIGILL)
                 || number == UPROBE && signal.is_none();
             assert!(is_exempt || signal == Some(libc::SIGSYS), "{role}: call {number}: {signal:?}");
@@ -71,14 +72,70 @@ fn check(Written { role, policy, rules }: &Written) {
     }
     // write(2) and getpid(2): as numbers of x32, and of 32-bit programs.
     for number in [libc::SYS_write, libc::SYS_getpid] {
-        let signal = outcome(policy, Entry::Syscall, number | i64::from(X32));
+        let signal = outcome(install, Entry::Syscall, number | i64::from(X32));
         assert_eq!(signal, Some(libc::SIGSYS), "{role}: x32 call {number}");
     }
     for number in [4, 20] {
-        let signal = outcome(policy, Entry::Int80, number);
+        let signal = outcome(install, Entry::Int80, number);
         // SIGSEGV: a kernel without 32-bit programs.
         assert!(matches!(signal, Some(libc::SIGSYS | libc::SIGSEGV)), "{role}: int 0x80, {number}");
     }
+}
+
+/// Of a stub process: nothing that is called from elsewhere passes.
+fn check_stub(written: &stub::Written) {
+    let program = written.policy.resolve(|name| Some(stub::address(name))).unwrap();
+    let install = || seccompiler::apply_filter(&program).is_ok();
+    let from_anywhere = |number: i64| {
+        let mut fitting = written.rules.iter().filter(|rule| i64::from(rule.number()) == number);
+        fitting.any(|rule| rule.origin() == 0 && rule.args.is_empty())
+    };
+    for number in (0..i64::from(NUMBERS)).filter(|number| ![URETPROBE, UPROBE].contains(number)) {
+        if from_anywhere(number) {
+            continue;
+        }
+        match written.otherwise {
+            KILL_PROCESS => {
+                let signal = outcome(install, Entry::Syscall, number);
+                assert_eq!(signal, Some(libc::SIGSYS), "{}: call {number}", written.role);
+            }
+            _ => {
+                let refused = refused(install, number);
+                assert!(refused, "{}: call {number} is not refused", written.role);
+            }
+        }
+    }
+}
+
+/// Does the call fail with ENOSYS, in a child that can make no call any more? The child says so by the instruction that
+/// ends it. (Who would be notified is not there: that is ENOSYS, too.)
+fn refused(install: impl Fn() -> bool, number: i64) -> bool {
+    // SAFETY: as in `outcome`.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let no_core = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: as in `outcome`; the instructions raise signals that end the child.
+        unsafe {
+            libc::setrlimit(libc::RLIMIT_CORE, &no_core);
+            if install()
+                && libc::syscall(number, -1, -1, -1, -1, -1, -1) == -1
+                && *libc::__errno_location() == libc::ENOSYS
+            {
+                asm!("ud2", options(noreturn));
+            }
+            asm!("int3", "ud2", options(noreturn));
+        }
+    }
+    assert!(child > 0);
+    let mut status = 0;
+    // SAFETY: as in `outcome`.
+    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+    libc::WIFSIGNALED(status) && libc::WTERMSIG(status) == libc::SIGILL
+}
+
+#[test]
+fn nothing_passes_in_stub_processes_but_from_the_stub() {
+    stub::all_policies().iter().for_each(check_stub);
 }
 
 #[test]

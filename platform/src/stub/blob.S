@@ -239,7 +239,15 @@ lazaret_stub_thread:
     ud2
 12: mov eax, 186                    // gettid, for the tracer
     syscall
-    mov [rbp + {S_BORN}], eax
+    mov r13d, eax
+    mov edi, 1                      // seccomp, without a listener
+    xor esi, esi
+    lea rdx, [r15 + {C_GUEST_FILTER}]
+    mov eax, 317
+    syscall
+    test eax, eax
+    js 11b
+    mov [rbp + {S_BORN}], r13d
 .globl lazaret_stub_unborn
 lazaret_stub_unborn:
 13: lea rdi, [r12 + {M_NEVER}]      // waits to be seized
@@ -304,7 +312,15 @@ lazaret_stub_mapper:
 lazaret_stub_helper:
     mov eax, 186                    // gettid
     syscall
-    mov [rbx + {S_MAPPER}], eax
+    mov ebp, eax
+    mov edi, 1                      // seccomp, without a listener
+    xor esi, esi
+    lea rdx, [r15 + {C_MAPPER_FILTER}]
+    mov eax, 317
+    syscall
+    test eax, eax
+    js 17b
+    mov [rbx + {S_MAPPER}], ebp
     xor r13d, r13d
 20: mov edx, [r12 + {M_BATCH_SEQ}]
     cmp edx, r13d

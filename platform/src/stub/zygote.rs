@@ -63,18 +63,19 @@ fn listener_flags() -> u32 {
 }
 
 /// Writes the page of constants: filters, signal actions, words.
-fn write_constants(control: &Control, kind: Kind) {
+fn write_constants(control: &Control, kind: Kind) -> Result<(), PlatformError> {
     let mut code_at = C_FILTER_CODE;
-    let programs = [
-        (C_BASE_FILTER, filter::base(kind)),
-        (C_MAPPER_FILTER, filter::mapper()),
-        (C_GUEST_FILTER, filter::guest()),
-    ];
-    for (program_at, program) in programs {
+    let filters = filter::of(kind).ok_or(PlatformError::Host {
+        what: "an address that a filter names",
+        errno: Errno::EINVAL,
+    })?;
+    for (program_at, program) in
+        [C_BASE_FILTER, C_MAPPER_FILTER, C_GUEST_FILTER].into_iter().zip(filters)
+    {
         control.write_u64(CONST_OFFSET + program_at, program.len() as u64);
         control.write_u64(CONST_OFFSET + program_at + 8, CONST + code_at);
         for insn in program {
-            control.write_u64(CONST_OFFSET + code_at, insn.to_word());
+            control.write_u64(CONST_OFFSET + code_at, insn);
             code_at += 8;
         }
     }
@@ -95,6 +96,7 @@ fn write_constants(control: &Control, kind: Kind) {
     let pair = u64::from(control.raw_fd() as u32) | u64::from(listener_flags()) << 32;
     control.write_u64(CONST_OFFSET + C_CONTROL_FD, pair);
     control.write_u64(CONST_OFFSET + C_PTRACE, u64::from(kind == Kind::Ptrace));
+    Ok(())
 }
 
 /// The vvar and vDSO mappings of this process: start, length, and which is the vDSO.
@@ -308,7 +310,7 @@ impl Zygote {
     /// Makes the zygote. It dies with the calling thread.
     pub(super) fn start(control: Arc<Control>, kind: Kind) -> Result<Self, PlatformError> {
         let failed = |what| move |errno| PlatformError::Host { what, errno };
-        write_constants(&control, kind);
+        write_constants(&control, kind)?;
         let nursery = Nursery::new().map_err(failed("the zygote's memory"))?;
         let (list, vdso) = first_calls(&nursery, &control, kind);
         nursery.write(Nursery::CODE, blob::code());

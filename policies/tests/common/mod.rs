@@ -7,6 +7,8 @@ use policies::Policy;
 use seccompiler::sock_filter;
 use serde::Deserialize;
 
+pub(crate) mod stub;
+
 pub(crate) const X86_64: u32 = 0xc000_003e;
 pub(crate) const I386: u32 = 0x4000_0003;
 pub(crate) const KILL_PROCESS: u32 = 0x8000_0000;
@@ -69,10 +71,12 @@ impl Condition {
 }
 
 /// What the kernel shows to filters.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Call {
     pub(crate) number: u32,
     pub(crate) arch: u32,
+    /// Behind the instruction.
+    pub(crate) ip: u64,
     pub(crate) args: [u64; 6],
 }
 
@@ -81,7 +85,8 @@ impl Call {
         match at {
             0 => self.number,
             4 => self.arch,
-            8 | 12 => 0,
+            8 => self.ip as u32,
+            12 => (self.ip >> 32) as u32,
             _ => {
                 let arg = self.args[(at as usize - 16) / 8];
                 if at.is_multiple_of(8) { arg as u32 } else { (arg >> 32) as u32 }
@@ -153,12 +158,17 @@ impl Written {
 }
 
 /// Of all roles.
-pub(crate) fn all_policies() -> [Written; 4] {
+pub(crate) fn all_policies() -> [Written; 5] {
     let sentry = include_str!("../../seccomp/sentry.json");
     let systrap = include_str!("../../seccomp/sentry_systrap.json");
     let ptrace = include_str!("../../seccomp/sentry_ptrace.json");
     let kvm = include_str!("../../seccomp/sentry_kvm.json");
     [
+        Written::new(
+            "launcher",
+            &policies::LAUNCHER,
+            &[include_str!("../../seccomp/launcher.json")],
+        ),
         Written::new("gofer", &policies::GOFER, &[include_str!("../../seccomp/gofer.json")]),
         Written::new("systrap", &policies::SENTRY_SYSTRAP, &[systrap, sentry]),
         Written::new("ptrace", &policies::SENTRY_PTRACE, &[ptrace, sentry]),

@@ -1,11 +1,14 @@
 //! Compiles the filters in `seccomp/`, so that a process which starts has only to install one.
 
+mod stub;
+
 use std::{env, error::Error, fmt::Write, fs, path::Path};
 
 use seccompiler::{BpfProgram, compile_from_json, sock_filter};
 
 /// Each policy, and the files whose stages it is made of, in this order.
-const POLICIES: [(&str, &[&str]); 4] = [
+const POLICIES: [(&str, &[&str]); 5] = [
+    ("LAUNCHER", &["launcher"]),
     ("GOFER", &["gofer"]),
     ("SENTRY_SYSTRAP", &["sentry_systrap", "sentry"]),
     ("SENTRY_PTRACE", &["sentry_ptrace", "sentry"]),
@@ -33,6 +36,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             &join(stages).map_err(|what| format!("{name}: {what}"))?,
         )?;
     }
+    stub::write_policies(&mut code)?;
     let out = env::var_os("OUT_DIR").ok_or("cargo names no output directory")?;
     fs::write(Path::new(&out).join("policies.rs"), code)?;
     Ok(())
