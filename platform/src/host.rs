@@ -23,7 +23,9 @@ pub use cpuid::{Cache, CpuIdentity, cpu_identity};
 pub(crate) use cycles::cycles;
 pub use end::end_process;
 pub use file::{allocate, file_size, seek_data, seek_hole, sync_file};
-pub use heap::{open_own_memory, own_memory, share_one_heap, trim_heap};
+pub use heap::{
+    heap_is_full, open_own_memory, own_memory, set_heap_full, share_one_heap, trim_heap,
+};
 pub use io::{preadv, pwritev, readv, writev};
 pub use limits::{
     cpu_count, current_cpu, fill_random, hwcap, max_open_files, min_signal_stack, raise_open_files,

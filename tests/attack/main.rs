@@ -2,146 +2,51 @@
 //! of the jail. Whatever they do, the host's files, processes and sockets must be untouched, and the sandbox alive.
 #![forbid(unsafe_code)]
 
-use std::fs;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixListener};
+mod host;
+mod sandbox;
+
 use std::path::Path;
-use std::process::{Child, Command, ExitCode, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
+use std::{fs, io};
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use rustix::fs::{CWD, RenameFlags, renameat_with};
-use tests::lazaret::{self, platforms};
+use tests::lazaret::platforms;
 use tests::process::{self, Finished};
 use tests::programs::{self, Case};
-use tests::scratch::{Scratch, leave, workplace};
+use tests::scratch::{leave, workplace};
+
+use crate::host::Host;
+use crate::sandbox::{Setting, descendants, own_memory};
 
 const LIMIT: Duration = Duration::from_secs(30);
 const RUNGS: [&str; 2] = ["namespaces", "landlock"];
-const HARMLESS: &str = "harmless";
-/// Directories and their rules.
-const GUARDED: [(&str, &str); 4] =
-    [("hidden", "hide"), ("denied", "deny"), ("unreadable", "deny read"), ("free", "")];
+/// What the sentry may have for itself when guests have as much as they can: that, the limit on their memory, and as much as
+/// can come between two looks.
+const MOST_OF_SENTRY: u64 = (64 + 256 + 128) << 20;
 
-fn profile(guarded: &Path) -> String {
-    let rules = GUARDED.iter().filter(|(_, rule)| !rule.is_empty()).map(|(directory, rule)| {
-        let rule = format!("{rule} {}", guarded.join(directory).display());
-        format!("{rule:?},\n")
-    });
-    format!("[files]\nrules = [\n{}]\n", rules.collect::<String>())
-}
-
-/// What on the host a sandbox must not reach.
-struct Host {
-    scratch: Scratch,
-    secret: String,
-    sentinel: Child,
-    /// Kept open, so that somebody listens.
-    _listeners: [UnixListener; 2],
-}
-
-impl Host {
-    fn new() -> std::io::Result<Self> {
-        let scratch = Scratch::new(workplace(env!("CARGO_TARGET_TMPDIR")))?;
-        let place = scratch.path();
-        let secret = format!("secret of {}", place.display());
-        for directory in ["hidden", "shared", "shared/swap"] {
-            fs::create_dir(place.join(directory))?;
-        }
-        fs::write(place.join("hidden/canary"), &secret)?;
-        fs::write(place.join("shared/swap/canary"), HARMLESS)?;
-        // What the rules of a profile protect, in a tree that the sandbox may write.
-        let guarded = place.join("shared/guarded");
-        for (directory, rule) in GUARDED {
-            fs::create_dir_all(guarded.join(directory))?;
-            if !rule.is_empty() {
-                fs::write(guarded.join(directory).join("canary"), &secret)?;
-            }
-        }
-        fs::write(place.join("profile.toml"), profile(&guarded))?;
-        std::os::unix::fs::symlink(place.join("hidden"), place.join("shared/swapped"))?;
-        let sentinel = Command::new("sleep").arg("120").spawn()?;
-        let name = format!("lazaret-attack-{}", sentinel.id());
-        let address = SocketAddr::from_abstract_name(name)?;
-        let listeners =
-            [UnixListener::bind(place.join("shared/s"))?, UnixListener::bind_addr(&address)?];
-        Ok(Self { scratch, secret, sentinel, _listeners: listeners })
-    }
-
-    fn path(&self) -> &Path {
-        self.scratch.path()
-    }
-
-    /// Swaps `shared/swap`, a directory, and `shared/swapped`, a link, until told to end.
-    fn swap(&self, done: &AtomicBool) {
-        let (a, b) = (self.path().join("shared/swap"), self.path().join("shared/swapped"));
-        while !done.load(Ordering::Relaxed) {
-            let _ = renameat_with(CWD, &a, CWD, &b, RenameFlags::EXCHANGE);
-            thread::sleep(Duration::from_micros(50));
-        }
-    }
-
-    /// What is not as it was.
-    fn damage(&mut self, finished: &Finished) -> Result<(), String> {
-        let told =
-            [&finished.stdout, &finished.stderr].iter().any(|text| text.contains(&self.secret));
-        if told {
-            return Err("the secret was told".to_owned());
-        }
-        if self.sentinel.try_wait().map_err(|error| error.to_string())?.is_some() {
-            return Err("the sentinel process was killed".to_owned());
-        }
-        let hidden = self.path().join("hidden");
-        let canary =
-            fs::read_to_string(hidden.join("canary")).map_err(|e| format!("canary: {e}"))?;
-        if canary != self.secret {
-            return Err(format!("the canary was changed: {canary:?}"));
-        }
-        let entries: Vec<_> =
-            fs::read_dir(hidden).map_err(|e| e.to_string())?.filter_map(Result::ok).collect();
-        if entries.len() != 1 {
-            return Err(format!("something was made in the hidden directory: {entries:?}"));
-        }
-        for directory in ["hidden", "denied"] {
-            let canary = self.path().join("shared/guarded").join(directory).join("canary");
-            let kept = fs::read_to_string(canary);
-            if kept.as_ref().ok() != Some(&self.secret) {
-                return Err(format!("the file with the rule {directory} was changed: {kept:?}"));
-            }
-        }
-        Ok(())
+fn verdict(host: &mut Host, finished: &Finished) -> Result<(), Failed> {
+    host.damage(finished)?;
+    match finished.code() {
+        Some(0) => Ok(()),
+        _ => Err(finished.describe().into()),
     }
 }
 
-impl Drop for Host {
-    fn drop(&mut self) {
-        let _ = self.sentinel.kill();
-        let _ = self.sentinel.wait();
-    }
+fn prepared() -> Result<Host, Failed> {
+    Host::new().map_err(|error| format!("cannot prepare the host: {error}").into())
 }
 
-fn attack(platform: &str, rung: &str, case: &Case) -> Result<(), Failed> {
-    let mut host = Host::new().map_err(|error| format!("cannot prepare the host: {error}"))?;
-    let (hidden, shared) = (host.path().join("hidden"), host.path().join("shared"));
-    let mut command = Command::new(lazaret::binary()?);
-    command
-        .args(["run", "--platform", platform, "--jail", rung, "--memory", "1G", "--tmpfs"])
-        .arg(&hidden)
-        .arg("--bind")
-        .arg(&shared)
-        .args(["--log-level", "error", "--profile"])
-        .arg(host.path().join("profile.toml"))
-        .arg("--")
-        .arg(&case.program)
-        .arg(&case.argument)
-        .env("HIDDEN", &hidden)
-        .env("SHARED", &shared)
-        .env("GUARDED", shared.join("guarded"))
-        .env("SENTINEL", host.sentinel.id().to_string())
-        .current_dir(workplace(env!("CARGO_TARGET_TMPDIR")))
-        .stdin(Stdio::null());
+fn cannot_run(error: io::Error) -> Failed {
+    format!("cannot run: {error}").into()
+}
+
+/// One sandbox, while somebody on the host swaps a directory for a link.
+fn attack(setting: Setting, case: &Case) -> Result<(), Failed> {
+    let mut host = prepared()?;
+    let mut command = setting.command(&host, case)?;
     let done = AtomicBool::new(false);
     let finished = thread::scope(|scope| {
         scope.spawn(|| host.swap(&done));
@@ -149,11 +54,119 @@ fn attack(platform: &str, rung: &str, case: &Case) -> Result<(), Failed> {
         done.store(true, Ordering::Relaxed);
         finished
     });
-    let finished = finished.map_err(|error| format!("cannot run: {error}"))?;
-    host.damage(&finished)?;
-    match finished.code() {
-        Some(0) => Ok(()),
-        _ => Err(finished.describe().into()),
+    verdict(&mut host, &finished.map_err(cannot_run)?)
+}
+
+/// One sandbox, while somebody on the host changes the files that it uses.
+fn stall(setting: Setting, case: &Case) -> Result<(), Failed> {
+    let mut host = prepared()?;
+    host.make_unsteady(&case.program).map_err(cannot_run)?;
+    let mut command = setting.command(&host, case)?;
+    let done = AtomicBool::new(false);
+    let (finished, unsettled) = thread::scope(|scope| {
+        let unsettled = scope.spawn(|| host.unsettle(&case.program, &done));
+        let finished = process::run(&mut command, LIMIT);
+        done.store(true, Ordering::Relaxed);
+        (finished, unsettled.join())
+    });
+    match unsettled {
+        Ok(Ok(())) => {}
+        other => return Err(format!("the files were not changed: {other:?}").into()),
+    }
+    verdict(&mut host, &finished.map_err(cannot_run)?)
+}
+
+/// One sandbox; the sentry must not grow beyond its limit.
+fn exhaust(setting: Setting, case: &Case) -> Result<(), Failed> {
+    let mut host = prepared()?;
+    let mut command = setting.command(&host, case)?;
+    let (done, most) = (AtomicBool::new(false), AtomicU64::new(0));
+    let finished = thread::scope(|scope| {
+        let watch = |launcher: u32| {
+            let (done, most) = (&done, &most);
+            scope.spawn(move || {
+                while !done.load(Ordering::Relaxed) {
+                    let processes = descendants(launcher);
+                    let now = processes.into_iter().map(own_memory).max().unwrap_or(0);
+                    most.fetch_max(now, Ordering::Relaxed);
+                    thread::sleep(Duration::from_millis(20));
+                }
+            });
+        };
+        let finished = process::run_watched(&mut command, LIMIT, watch, || ());
+        done.store(true, Ordering::Relaxed);
+        finished
+    });
+    let most = most.into_inner();
+    if most > MOST_OF_SENTRY {
+        return Err(format!("a process had {} MiB of its own", most >> 20).into());
+    }
+    verdict(&mut host, &finished.map_err(cannot_run)?)
+}
+
+/// Two sandboxes, which are told of each other's processes.
+fn neighbours(setting: Setting, case: &Case) -> Result<(), Failed> {
+    let mut host = prepared()?;
+    let launchers = [AtomicU32::new(0), AtomicU32::new(0)];
+    let done = AtomicBool::new(false);
+    let mut commands = [setting.command(&host, case)?, setting.command(&host, case)?];
+    let results = thread::scope(|scope| {
+        let runs: Vec<_> = commands
+            .iter_mut()
+            .zip(&launchers)
+            .enumerate()
+            .map(|(number, (command, launcher))| {
+                command.env("NEIGHBOUR", number.to_string());
+                let started = |pid: u32| launcher.store(pid, Ordering::Relaxed);
+                scope.spawn(move || process::run_watched(command, LIMIT, started, || ()))
+            })
+            .collect();
+        scope.spawn(|| introduce(&host, &launchers, &done));
+        let results: Vec<_> = runs.into_iter().map(thread::ScopedJoinHandle::join).collect();
+        done.store(true, Ordering::Relaxed);
+        results
+    });
+    for finished in results {
+        let finished = finished.map_err(|_| "a thread panicked".to_owned())?.map_err(cannot_run)?;
+        verdict(&mut host, &finished)?;
+    }
+    Ok(())
+}
+
+/// Once both run, writes to each the numbers of the other's processes.
+fn introduce(host: &Host, launchers: &[AtomicU32; 2], done: &AtomicBool) -> io::Result<()> {
+    const PROCESSES: usize = 4; // gofer, sentry, zygote, and a stub process
+    while !done.load(Ordering::Relaxed) {
+        thread::sleep(Duration::from_millis(20));
+        let launchers = launchers.each_ref().map(|launcher| launcher.load(Ordering::Relaxed));
+        let both = launchers.map(descendants);
+        if launchers.contains(&0) || both.iter().any(|processes| processes.len() < PROCESSES) {
+            continue;
+        }
+        let place = host.path().join("shared/neighbours");
+        for (number, (other, launcher)) in both.iter().rev().zip(launchers.iter().rev()).enumerate()
+        {
+            let numbers: String =
+                other.iter().chain([launcher]).map(|pid| format!("{pid}\n")).collect();
+            let partial = place.join(format!("{number}.partial"));
+            fs::write(&partial, numbers)?;
+            fs::rename(partial, place.join(number.to_string()))?;
+        }
+        return Ok(());
+    }
+    Ok(())
+}
+
+/// How cases of a family are run, and on which rungs.
+type Run = fn(Setting, &Case) -> Result<(), Failed>;
+
+fn how(case: &Case) -> (Run, &'static str, &'static [&'static str]) {
+    match case.name.split("::").next() {
+        // It is the same on each.
+        Some("exhaustion") => (exhaust, "256M", &RUNGS[..1]),
+        Some("neighbours") => (neighbours, "1G", &RUNGS),
+        Some("stalls") => (stall, "1G", &RUNGS),
+        _ => (attack, "1G", &RUNGS),
     }
 }
 
@@ -170,10 +183,12 @@ fn main() -> ExitCode {
     };
     let mut trials = Vec::new();
     for platform in platforms() {
-        for rung in RUNGS {
-            for case in cases.clone() {
+        for case in &cases {
+            let (run, memory, rungs) = how(case);
+            for rung in rungs {
                 let name = format!("{platform}::{rung}::{}", case.name);
-                trials.push(Trial::test(name, move || attack(platform, rung, &case)));
+                let (setting, case) = (Setting { platform, rung, memory }, case.clone());
+                trials.push(Trial::test(name, move || run(setting, &case)));
             }
         }
     }

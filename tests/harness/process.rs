@@ -61,9 +61,23 @@ pub fn run_and_look(
     limit: Duration,
     look: impl FnOnce(),
 ) -> io::Result<Finished> {
+    run_watched(command, limit, |_| (), look)
+}
+
+/// As [`run_and_look`]; calls `started` with the command's number when it has started.
+///
+/// # Errors
+/// As [`run`].
+pub fn run_watched(
+    command: &mut Command,
+    limit: Duration,
+    started: impl FnOnce(u32),
+    look: impl FnOnce(),
+) -> io::Result<Finished> {
     let start = Instant::now();
     let mut child =
         command.process_group(0).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    started(child.id());
     let stdout = collect(child.stdout.take());
     let stderr = collect(child.stderr.take());
     let mut pause = Duration::from_millis(1);

@@ -2,12 +2,21 @@
 
 #![allow(unsafe_code, reason = "mallopt, malloc_trim")]
 
-use std::{fs::File, io::IoSliceMut, sync::OnceLock};
+use std::{
+    fs::File,
+    io::IoSliceMut,
+    sync::{
+        OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use crate::PAGE_SIZE;
 
 /// `/proc/self/statm`, opened while /proc is in sight.
 static STATM: OnceLock<File> = OnceLock::new();
+/// See [`heap_is_full`].
+static FULL: AtomicBool = AtomicBool::new(false);
 
 /// To be called before the process shuts itself off from the host's file systems; else [`own_memory`] is 0.
 pub fn open_own_memory() {
@@ -28,6 +37,16 @@ pub fn own_memory() -> u64 {
     let mut pages = text.split(' ').skip(1).map_while(|field| field.parse::<u64>().ok());
     let (resident, shared) = (pages.next().unwrap_or(0), pages.next().unwrap_or(0));
     resident.saturating_sub(shared).saturating_mul(PAGE_SIZE)
+}
+
+/// Says whether this process may hold more on its guests' behalf, for those who ask [`heap_is_full`].
+pub fn set_heap_full(full: bool) {
+    FULL.store(full, Ordering::Relaxed);
+}
+
+/// Whether guests have used up what they may: no buffer should be made for them now.
+pub fn heap_is_full() -> bool {
+    FULL.load(Ordering::Relaxed)
 }
 
 /// Gives the host what was freed and is kept for the next allocation.

@@ -5,7 +5,8 @@
 //! is in use, the more often the less there is left, and over the limit it kills the process that has most.
 //!
 //! What the sentry itself holds counts too: pipes and sockets full of bytes, and all else that guests make it remember. It
-//! counts for a process by the descriptors it has open, as nearly all of it hangs on some.
+//! counts for a process by the descriptors it has open, as nearly all of it hangs on some. Until there is room again, buffers of pipes and
+//! sockets are refused (`host::heap_is_full`), so that others do not fill what a killed process gives back.
 
 use std::{
     sync::{Arc, Weak, atomic::Ordering},
@@ -74,8 +75,11 @@ impl Watch {
 
 /// What guests have, here and in the sentry.
 fn used(kernel: &Kernel) -> u64 {
-    kernel.memory().charge(host::own_memory().saturating_sub(OWN_NEEDS));
-    kernel.memory().used()
+    let memory = kernel.memory();
+    memory.charge(host::own_memory().saturating_sub(OWN_NEEDS));
+    let used = memory.used();
+    host::set_heap_full(memory.limit().is_some_and(|limit| used >= limit));
+    used
 }
 
 /// Kills the process with most memory, and waits until that is free.

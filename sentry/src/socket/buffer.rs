@@ -12,6 +12,7 @@ use std::{
     },
 };
 
+use platform::host;
 use ranked_sync::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
@@ -212,6 +213,7 @@ impl<X> ReceiveQueue<X> {
         };
         let bytes = match spare {
             Some(bytes) => bytes,
+            None if host::heap_is_full() => return Err(Errno::ENOBUFS),
             None => {
                 let mut bytes = Vec::new();
                 bytes.try_reserve_exact(len).map_err(|_| Errno::ENOBUFS)?;

@@ -5,6 +5,7 @@
 //! All pages lie in one vector: neighbouring full slots are copied in one piece.
 
 use linux_abi::Errno;
+use platform::host;
 
 use crate::vfs::{IoDst, IoSrc};
 
@@ -91,6 +92,9 @@ impl Ring {
 
     fn allocate(&mut self) -> Result<(), Errno> {
         if self.slots.is_empty() {
+            if host::heap_is_full() {
+                return Err(Errno::ENOMEM);
+            }
             self.pages.try_reserve_exact(self.capacity * SLOT_BYTES).map_err(|_| Errno::ENOMEM)?;
             self.pages.resize(self.capacity * SLOT_BYTES, 0);
             self.slots.resize(self.capacity, Slot::default());
