@@ -37,5 +37,6 @@ pub const TARGETS: &[Target] = &[
     targets::gofer_server::TARGET,
     targets::elf_loader::TARGET,
     targets::path_walk::TARGET,
+    targets::stub_context::TARGET,
     targets::seccomp_filter::TARGET,
 ];

@@ -6,3 +6,4 @@ pub mod gofer_request;
 pub mod gofer_server;
 pub mod path_walk;
 pub mod seccomp_filter;
+pub mod stub_context;
