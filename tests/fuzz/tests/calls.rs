@@ -12,7 +12,7 @@ use std::{
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use tests::{
-    lazaret::{self, PLATFORMS},
+    lazaret::{self, platforms},
     process,
     scratch::{leave, workplace},
 };
@@ -66,7 +66,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let trials = PLATFORMS.iter().flat_map(|platform| {
+    let trials = platforms().iter().flat_map(|platform| {
         let program = &program;
         SEEDS.map(move |seed| {
             let program = program.clone();

@@ -78,7 +78,7 @@ impl Host {
     /// `None` where this host cannot run it.
     fn new(kind: PlatformKind) -> Option<Self> {
         let memory = Arc::new(MemoryFile::new(None).expect("a memory file"));
-        let platform = platform::create(kind, memory.clone()).ok()?;
+        let platform = platform::create(kind, memory.clone(), None).ok()?;
         let (kicks, kicked) = mpsc::channel();
         thread::spawn(move || {
             let mut current: Option<Arc<dyn Kick>> = None;
