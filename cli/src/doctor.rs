@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context, Result};
 use platform::HostFacts;
 
-use crate::jail::Rung;
+use crate::{jail::Rung, run::cgroup};
 
 /// Fewer descriptors than this can get scarce: a guest thread takes one.
 const FILES_ENOUGH: u64 = 4096;
@@ -119,6 +119,15 @@ fn write(out: &mut impl Write, facts: &HostFacts) -> io::Result<()> {
         }
         (Err(why), _) => line(out, false, "kvm platform", why)?,
     }
+    either(
+        out,
+        cgroup::is_delegated(),
+        "control group",
+        [
+            "delegated: the host's kernel holds --memory and --pids besides",
+            "none of version 2 is delegated: the sentry alone holds --memory and --pids",
+        ],
+    )?;
     either(
         out,
         facts.overcommit != Some(2),

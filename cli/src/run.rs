@@ -1,6 +1,7 @@
 //! `lazaret run`: the launcher. Checks what the user asked for, starts the gofer and the sentry,
 //! passes signals and the terminal on, and ends with the command's status.
 
+pub(crate) mod cgroup;
 pub(crate) mod config;
 mod crash_report;
 mod processes;

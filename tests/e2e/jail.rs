@@ -48,6 +48,17 @@ END
         0,
         "",
     ),
+    // Nothing is to be seen where no control group is delegated.
+    case(
+        "a_delegated_control_group_holds_all_processes_and_goes_with_them",
+        "$LAZARET doctor | grep -q '^ok  control group' || exit 0
+         $LAZARET run --memory 512M --pids 50 -- sleep 2 & launcher=$!; sleep 1
+         group=$(find /sys/fs/cgroup -name lazaret-$launcher)
+         [ $(wc -l < $group/cgroup.procs) -ge 4 ] && ! grep -q max $group/memory.max $group/pids.max || exit 1
+         wait $launcher && [ ! -e $group ]",
+        0,
+        "",
+    ),
     // What is chosen.
     case("landlock_alone_is_a_jail", "$LAZARET run --jail landlock -- true", 0, ""),
     case(

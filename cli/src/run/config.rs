@@ -20,6 +20,7 @@ use sentry::{
     kernel::SandboxLimits,
 };
 
+use super::cgroup::Limits;
 use crate::{
     args::{LogLevel, NetworkArg, OverlayArg, RunArgs},
     profile::{Network, Profile},
@@ -32,6 +33,8 @@ pub(crate) struct Plan {
     pub(crate) sentry: Config,
     /// Host paths by tree number: what the gofer serves.
     pub(crate) trees: Vec<Tree>,
+    /// For a control group, where there is one to be had.
+    pub(crate) group: Limits,
 }
 
 /// A host path to be served.
@@ -121,7 +124,9 @@ pub(crate) fn plan(
         file_rules: profile.files.clone(),
         rlimits: rlimits(),
     };
-    Ok(Plan { sentry, trees })
+    // The host's default would not be the user's word.
+    let group = Limits { memory: args.memory.or(limits.memory), pids: sentry.limits.pids };
+    Ok(Plan { sentry, trees, group })
 }
 
 /// What is mounted over the root: the profile's first, so that an option for the same place comes to lie on top.

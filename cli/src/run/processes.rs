@@ -10,7 +10,7 @@ use anyhow::{Context, Result};
 use platform::host::spawn::{Namespaces, Spawn};
 use rustix::fs::{MemfdFlags, SealFlags};
 
-use super::config::Plan;
+use super::{cgroup::Group, config::Plan};
 use crate::{
     args::{JailArg, PlatformArg, RunArgs},
     control, gofer_role,
@@ -26,6 +26,8 @@ pub(crate) struct Sandbox {
     pub(crate) gofer: OwnedFd,
     /// Where the file server tells of its panic.
     pub(crate) gofer_report: OwnedFd,
+    /// What all but the launcher are in; dropped when they have ended.
+    _group: Option<Group>,
 }
 
 /// Starts both; they set themselves up side by side.
@@ -65,6 +67,9 @@ pub(crate) fn start(plan: &Plan, args: &RunArgs) -> Result<Sandbox> {
     .map(|fd| fd.unwrap_or(null.as_fd()));
     let log_fd = log.as_ref().map_or(stderr, AsFd::as_fd);
 
+    let group = Group::make(plan.group);
+    let members = group.as_ref().map(Group::members);
+
     let gofer_config = config_file(&gofer_role::config(plan))?;
     let gofer = Spawn {
         exe: exe.as_fd(),
@@ -79,6 +84,7 @@ pub(crate) fn start(plan: &Plan, args: &RunArgs) -> Result<Sandbox> {
         ],
         namespaces: Namespaces::empty(),
         ids: (0, 0),
+        group: members,
     };
     let gofer = gofer.start().context("cannot start the file server")?;
 
@@ -103,7 +109,8 @@ pub(crate) fn start(plan: &Plan, args: &RunArgs) -> Result<Sandbox> {
             args.push(CString::new(arg)?);
         }
         let ids = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
-        let sentry = Spawn { exe: exe.as_fd(), args, fds: fds.clone(), namespaces, ids };
+        let sentry =
+            Spawn { exe: exe.as_fd(), args, fds: fds.clone(), namespaces, ids, group: members };
         sentry.start().context("cannot start the application kernel")
     };
     // The superuser can do without a user namespace. Without any the jail rests on Landlock and seccomp; the sentry
@@ -114,7 +121,7 @@ pub(crate) fn start(plan: &Plan, args: &RunArgs) -> Result<Sandbox> {
             .or_else(|_| start_in(Namespaces::all() - Namespaces::USER))
             .or_else(|_| start_in(Namespaces::empty())),
     }?;
-    Ok(Sandbox { control: launcher_end, sentry, gofer, gofer_report })
+    Ok(Sandbox { control: launcher_end, sentry, gofer, gofer_report, _group: group })
 }
 
 fn create(path: &std::path::Path) -> std::io::Result<File> {

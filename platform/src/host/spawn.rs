@@ -36,6 +36,8 @@ pub struct Spawn<'a> {
     pub namespaces: Namespaces,
     /// With `Namespaces::USER`: the ids it keeps, written as its only mapping.
     pub ids: (u32, u32),
+    /// The `cgroup.procs` of a control group that it is to be in; when that cannot be, it starts where this process is.
+    pub group: Option<BorrowedFd<'a>>,
 }
 
 impl Spawn<'_> {
@@ -76,6 +78,9 @@ impl Spawn<'_> {
         }
         // SAFETY: plain system calls on values prepared before; no memory is shared with the parent.
         unsafe {
+            if let Some(group) = self.group {
+                libc::write(group.as_raw_fd(), c"0".as_ptr().cast(), 1);
+            }
             // Neither blocked nor ignored signals are passed on.
             let mut none = std::mem::zeroed::<libc::sigset_t>();
             libc::sigemptyset(&mut none);

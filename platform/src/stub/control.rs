@@ -178,7 +178,11 @@ impl Control {
 
     fn at(&self, offset: u64, len: u64) -> *mut u8 {
         let end = offset.checked_add(len);
-        assert!(end.is_some_and(|end| end <= CONTROL_SIZE), "offset is inside the control file");
+        // What a guest says is an address first, which `Slot::offset_of` holds to its slot.
+        assert!(
+            end.is_some_and(|end| end <= CONTROL_SIZE),
+            "offsets are made of numbers and constants of ours"
+        );
         self.base.cast::<u8>().wrapping_add(offset as usize)
     }
 

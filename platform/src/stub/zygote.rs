@@ -79,7 +79,7 @@ fn write_constants(control: &Control, kind: Kind) -> Result<(), PlatformError> {
             code_at += 8;
         }
     }
-    assert!(code_at <= C_ACKS, "filters fit the page");
+    assert!(code_at <= C_ACKS, "filters fit the page: they are known when Lazaret is built");
     for errno in 0..ACK_COUNT {
         control.write_u64(CONST_OFFSET + C_ACKS + 8 * errno, errno + 1);
     }
@@ -179,7 +179,7 @@ impl Nursery {
     }
 
     fn write(&self, offset: u64, bytes: &[u8]) {
-        assert!(offset + bytes.len() as u64 <= Self::SIZE, "inside the nursery");
+        assert!(offset + bytes.len() as u64 <= Self::SIZE, "what is written is of known length");
         let to = ptr::with_exposed_provenance_mut::<u8>((self.start + offset) as usize);
         // SAFETY: the region is ours, and mapped writable.
         unsafe { ptr::copy_nonoverlapping(bytes.as_ptr(), to, bytes.len()) };
@@ -316,7 +316,10 @@ impl Zygote {
         nursery.write(Nursery::CODE, blob::code());
         nursery.write(Nursery::CODE_COPY, blob::code());
         let bytes: Vec<u8> = list.0.iter().flatten().flat_map(|word| word.to_ne_bytes()).collect();
-        assert!(bytes.len() as u64 <= Nursery::NAME - Nursery::LIST, "the list fits");
+        assert!(
+            bytes.len() as u64 <= Nursery::NAME - Nursery::LIST,
+            "the list fits: it depends on nothing but how many pieces the vDSO has"
+        );
         nursery.write(Nursery::LIST, &bytes);
         nursery.write(Nursery::NAME, b"guest");
         nursery.protect_code().map_err(failed("the zygote's code"))?;
