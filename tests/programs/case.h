@@ -48,7 +48,12 @@
 #define PAGE 4096UL
 #define MS 1000000LL /* nanoseconds in a millisecond */
 
-enum { PASSED = 0, FAILED = 1, SKIPPED = 77, CHILD_FAILED = 113, LIMIT_SECONDS = 10 };
+/* How long a case may take. */
+#ifndef LIMIT_SECONDS
+#define LIMIT_SECONDS 10
+#endif
+
+enum { PASSED = 0, FAILED = 1, SKIPPED = 77, CHILD_FAILED = 113 };
 
 struct test_case {
 	const char *name;
