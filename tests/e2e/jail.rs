@@ -59,6 +59,26 @@ END
         0,
         "",
     ),
+    // By calls of the file server that few programs want.
+    case(
+        "a_shared_tree_takes_all_kinds_of_changes",
+        "mkdir tree; cat > change <<'END'
+import fcntl, os, termios
+os.mkfifo('fifo'); os.mknod('plain', 0o100640); os.mkdir('d')
+if os.getuid() == 0: os.chown('d', 0, 5)
+os.chmod('d', 0o2775); os.umask(0)
+file = os.open('d/file', os.O_CREAT | os.O_RDWR, 0o2770)
+os.write(file, b'text'); os.fdatasync(file); os.fsync(file)
+os.link('d/file', 'd/kept'); os.symlink('d', 'link'); os.rename('plain', 'new'); os.truncate('d/file', 3)
+os.utime('d/file', (1, 2)); os.chown('d/kept', os.getuid(), os.getgid())
+directory = os.open('d', os.O_RDONLY); os.fsync(directory); os.fdatasync(directory)
+fcntl.ioctl(0, termios.FIONREAD, bytes(4))
+END
+         mv change tree; echo input | $LAZARET run --bind $PWD/tree --cwd $PWD/tree -- python3 change &&
+         [ -p tree/fifo ] && [ -f tree/new ] && [ -f tree/link/kept ] && [ $(cat tree/d/file) = tex ]",
+        0,
+        "",
+    ),
     // What is chosen.
     case("landlock_alone_is_a_jail", "$LAZARET run --jail landlock -- true", 0, ""),
     case(
