@@ -4,6 +4,7 @@ mod bounce;
 mod memory_file;
 mod space;
 mod volatile;
+mod warm;
 
 pub use bounce::Bounce;
 pub use memory_file::{FileRange, MemoryFile};

@@ -2,8 +2,8 @@
 //! file, mapped whole in the sentry.
 //!
 //! Space is handed out in page ranges. A page is counted by how many mappings use it
-//! (copy-on-write after fork, shared mappings, pins for I/O); when the last goes, its
-//! bytes are given back to the host and read as zero from then on.
+//! (copy-on-write after fork, shared mappings, pins for I/O); when the last goes, it reads as zero from then on: it is
+//! given back to the host, or zeroed and kept for a while for whoever needs pages next.
 //!
 //! # Safety
 //! The window on the file is mapped once, never moved, and unmapped only when the
@@ -25,7 +25,7 @@ use rustix::{
     mm::{Advice, MapFlags, ProtFlags},
 };
 
-use super::{VolatileSlice, space::Space};
+use super::{VolatileSlice, space::Space, warm::Warm};
 use crate::{PAGE_SIZE, host, lock_order::MemoryFileSpace};
 
 /// How much of the file is mapped, and so the file's size, at best and at least.
@@ -36,6 +36,12 @@ const WINDOW_MIN: u64 = 1 << 30;
 /// So many bytes that nobody uses any more are kept until they are given back together: each time costs several
 /// microseconds, and a process leaves a dozen ranges.
 const DEAD_MAX: u64 = 1 << 20;
+
+/// So many bytes of free pages are kept at most; of a limit, one part in so many.
+const WARM_MAX: u64 = 32 << 20;
+const WARM_PART: u64 = 16;
+/// Without being asked for, so much at a time is taken from them at most: what is larger is often touched in part only.
+const WARM_COPY_MAX: u64 = 64 << 10;
 
 /// Pages of the memory file: byte offsets `start..end`, whole pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -78,12 +84,23 @@ pub struct MemoryFile {
 #[derive(Debug)]
 struct Pages {
     space: Space,
+    /// Free pages that are not in `space`.
+    warm: Warm,
     /// Pages that nobody counts, with their old bytes still in them: not free yet.
     dead: Vec<FileRange>,
     dead_bytes: u64,
 }
 
 impl Pages {
+    fn take_warm(&mut self, len: u64, near: Option<u64>) -> Option<FileRange> {
+        let range = match near {
+            Some(near) => self.warm.take_at(near, len),
+            None => self.warm.take(len),
+        }?;
+        self.space.count(range);
+        Some(range)
+    }
+
     fn take_dead(&mut self) -> Vec<FileRange> {
         self.dead_bytes = 0;
         std::mem::take(&mut self.dead)
@@ -147,7 +164,12 @@ impl MemoryFile {
         let file =
             rustix::fs::memfd_create("guest-memory", MemfdFlags::CLOEXEC).map_err(host::errno)?;
         let window = Window::map(file.as_fd())?;
-        let pages = Pages { space: Space::new(window.len), dead: Vec::new(), dead_bytes: 0 };
+        let pages = Pages {
+            space: Space::new(window.len),
+            warm: Warm::new(limit.map_or(WARM_MAX, |limit| WARM_MAX.min(limit / WARM_PART))),
+            dead: Vec::new(),
+            dead_bytes: 0,
+        };
         let space = Mutex::new(pages);
         Ok(Self {
             file,
@@ -173,11 +195,32 @@ impl MemoryFile {
         if let Some(limit) = self.limit {
             self.check_limit(limit, len)?;
         }
-        if let Some(range) = self.space.lock().space.allocate(len, near) {
-            return Ok(range);
+        {
+            let mut pages = self.space.lock();
+            let warm = if near.is_none() && len <= WARM_COPY_MAX {
+                pages.take_warm(len, None)
+            } else {
+                None
+            };
+            if let Some(range) = warm.or_else(|| pages.space.allocate(len, near)) {
+                return Ok(range);
+            }
         }
         self.bury_dead();
+        self.cool_down();
         self.space.lock().space.allocate(len, near).ok_or(Errno::ENOMEM)
+    }
+
+    /// As [`Self::allocate`], but only pages which the host holds already: mapping them with their page-table entries
+    /// costs a tenth of what touching fresh ones does. `None` when there are no such pages.
+    pub fn allocate_present(&self, len: u64, near: Option<u64>) -> Option<FileRange> {
+        if len == 0 || !len.is_multiple_of(PAGE_SIZE) {
+            return None;
+        }
+        if let Some(limit) = self.limit {
+            self.check_limit(limit, len).ok()?;
+        }
+        self.space.lock().take_warm(len, near)
     }
 
     /// The limit is on memory in use. What is allocated but untouched is free, so this stops growth only once
@@ -215,9 +258,12 @@ impl MemoryFile {
         }
     }
 
-    /// Gives back what nobody uses.
+    /// Makes free what nobody uses.
     fn bury_dead(&self) {
-        let mut dead = self.space.lock().take_dead();
+        let (mut dead, mut room) = {
+            let mut pages = self.space.lock();
+            (pages.take_dead(), pages.warm.room())
+        };
         dead.sort_unstable_by_key(|range| range.start);
         dead.dedup_by(|next, last| {
             let touches = last.end == next.start;
@@ -227,12 +273,40 @@ impl MemoryFile {
             touches
         });
         // In between, no one can be given these pages: they are neither counted nor free.
-        // Pages which the host failed to take back are dropped for good rather
-        // than handed out with somebody's bytes in them.
-        dead.retain(|range| self.discard(*range).is_ok());
-        let mut pages = self.space.lock();
         for range in dead {
-            pages.space.give_back(range);
+            if room == 0 {
+                self.give_back(range);
+                continue;
+            }
+            let mut at = range.start;
+            self.data_ranges(range, &mut |data| {
+                self.space.lock().space.give_back(FileRange { start: at, end: data.start });
+                at = data.end;
+                let keep = data.sub(0, room.min(data.len()));
+                room -= keep.len();
+                self.slice(keep).fill(0);
+                if !self.space.lock().warm.put(keep) {
+                    self.give_back(keep);
+                }
+                self.give_back(FileRange { start: keep.end, end: data.end });
+            });
+            self.space.lock().space.give_back(FileRange { start: at, end: range.end });
+        }
+    }
+
+    /// Gives pages that nobody counts back to the host. Those which the host fails to take are dropped for good rather
+    /// than handed out with somebody's bytes in them.
+    fn give_back(&self, range: FileRange) {
+        if self.discard(range).is_ok() {
+            self.space.lock().space.give_back(range);
+        }
+    }
+
+    /// Gives the free pages that were kept back to the host. For when nobody has needed any for a while.
+    pub fn cool_down(&self) {
+        let warm = self.space.lock().warm.take_all();
+        for range in warm {
+            self.give_back(range);
         }
     }
 
@@ -315,9 +389,11 @@ impl MemoryFile {
         if self.space.lock().dead_bytes > 0 {
             self.bury_dead();
         }
+        // First: what is taken from them meanwhile counts once too often, not once too little.
+        let warm = self.space.lock().warm.bytes();
         let held = rustix::fs::fstat(&self.file)
             .map_or(0, |stat| u64::try_from(stat.st_blocks).unwrap_or(0).saturating_mul(512));
-        held.saturating_add(self.charged())
+        held.saturating_sub(warm).saturating_add(self.charged())
     }
 
     /// Counts so many bytes as in use that are not of the file: what is held elsewhere on the guest's behalf.
@@ -391,6 +467,38 @@ mod tests {
         assert_eq!(memory.slice(to).copy_to(&mut bytes), 8192);
         assert_eq!(bytes, [3; 8192]);
         assert_eq!(memory.used(), 4 * PAGE);
+    }
+
+    #[test]
+    fn pages_that_were_touched_are_handed_out_again_present_and_zero() {
+        let memory = MemoryFile::new(None).unwrap();
+        let range = memory.allocate(8 * PAGE, None).unwrap();
+        memory.slice(range.sub(2 * PAGE, 3 * PAGE)).fill(7);
+        memory.release(range);
+        assert_eq!(memory.used(), 0);
+        assert_eq!(memory.allocate_present(4 * PAGE, None), None);
+        let again = memory.allocate_present(2 * PAGE, None).unwrap();
+        assert_eq!(again, range.sub(2 * PAGE, 2 * PAGE));
+        let mut bytes = [1; 8192];
+        memory.slice(again).copy_to(&mut bytes);
+        assert_eq!(bytes, [0; 8192]);
+        assert_eq!(memory.used(), 2 * PAGE, "what is kept is free");
+        assert_eq!(memory.allocate_present(PAGE, Some(again.end)), Some(range.sub(4 * PAGE, PAGE)));
+        memory.release(range.sub(2 * PAGE, 3 * PAGE));
+        memory.cool_down();
+        assert_eq!(memory.allocate_present(PAGE, None), None);
+    }
+
+    #[test]
+    fn no_more_is_kept_than_a_part_of_the_limit() {
+        let limit = 64 * PAGE;
+        let memory = MemoryFile::new(Some(limit)).unwrap();
+        let range = memory.allocate(32 * PAGE, None).unwrap();
+        memory.slice(range).fill(7);
+        memory.release(range);
+        assert_eq!(memory.used(), 0);
+        assert_eq!(memory.allocate_present(limit / WARM_PART + PAGE, None), None);
+        assert!(memory.allocate_present(limit / WARM_PART, None).is_some());
     }
 
     #[test]

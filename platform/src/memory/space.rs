@@ -41,9 +41,14 @@ impl Space {
             .or_else(|| self.take_fresh(len))
             .or_else(|| self.take_free(len, usize::MAX))?;
         let range = FileRange { start, end: start + len };
-        self.counted.insert(start, Counted { end: range.end, count: 1 });
-        self.merge_around(range);
+        self.count(range);
         Some(range)
+    }
+
+    /// Counts pages once which are neither counted nor free.
+    pub(super) fn count(&mut self, range: FileRange) {
+        self.counted.insert(range.start, Counted { end: range.end, count: 1 });
+        self.merge_around(range);
     }
 
     fn take_at(&mut self, start: u64, len: u64) -> Option<u64> {
@@ -89,6 +94,9 @@ impl Space {
 
     /// Makes a range free that [`Self::release`] returned.
     pub(super) fn give_back(&mut self, range: FileRange) {
+        if range.is_empty() {
+            return;
+        }
         let FileRange { mut start, mut end } = range;
         if let Some((&before, &before_end)) = self.free.range(..start).next_back()
             && before_end == start

@@ -11,7 +11,7 @@ use super::{
     memory_manager::page_range,
     pma::{Owner, Place},
     shared_anonymous::SharedAnonymous,
-    state::{Freed, MmState},
+    state::{Freed, MmState, Populate},
     vma::{MappedFile, Source, Vma, VmaFlags},
 };
 
@@ -115,7 +115,7 @@ impl MemoryManager {
             batch.unmap(range);
         }
         // What was shared with a forked process gets pages of its own; a file's come back by faults.
-        state.fill_anonymous(&self.memory, part, &mut batch, false)?;
+        state.fill_anonymous(&self.memory, part, &mut batch, Populate::Little)?;
         self.commit(state, &batch, &freed)
     }
 

@@ -13,7 +13,7 @@ use super::{
     place::STACK_GUARD_GAP,
     pma::{Owner, Place, Pma},
     range_map::RangeValue,
-    state::{EAGER_MAX, Freed, LAZY_CHUNK, MmState},
+    state::{EAGER_MAX, Freed, LAZY_CHUNK, MmState, Populate},
     vma::{MappedFile, Source, VmaFlags},
 };
 
@@ -185,7 +185,7 @@ impl MemoryManager {
         };
         let mut batch = Batch::default();
         state
-            .fill_gap(&self.memory, gap, prot, &mut batch, false)
+            .fill_gap(&self.memory, gap, prot, &mut batch, Populate::Little)
             .and_then(|()| self.commit(&state, &batch, &[]))
             .map_err(|_| bus)?;
         Ok(Step::Done)
@@ -312,7 +312,7 @@ impl MemoryManager {
         state.insert_vma(grown.clone(), vma);
         let mut batch = Batch::default();
         state
-            .fill_anonymous(&self.memory, grown, &mut batch, false)
+            .fill_anonymous(&self.memory, grown, &mut batch, Populate::Little)
             .and_then(|()| self.commit(state, &batch, &[]))
             .is_ok()
     }

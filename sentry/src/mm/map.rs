@@ -12,7 +12,7 @@ use super::{
     memory_manager::{page_range, page_up},
     place::{MMAP_MIN_ADDR, STACK_GUARD_GAP},
     shared_anonymous::SharedAnonymous,
-    state::{Freed, MAX_MAP_COUNT, MmState},
+    state::{Freed, MAX_MAP_COUNT, MmState, Populate},
     vma::{MappedFile, Source, Vma, VmaFlags},
 };
 
@@ -117,6 +117,7 @@ impl MemoryManager {
             let (prot, anonymous) = (vma.prot, vma.is_anonymous());
             state.insert_vma(range.clone(), vma);
             let filled = if anonymous {
+                let populate = Populate::asked_for(populate);
                 state.fill_anonymous(&self.memory, range.clone(), &mut batch, populate)
             } else {
                 if let Some(fetched) = fetched {
@@ -325,7 +326,7 @@ impl MemoryManager {
                 Placement::Fixed,
             );
             let vma = self.new_vma(state, &request, &range)?;
-            let populate = vma.flags.contains(VmaFlags::LOCKED);
+            let populate = Populate::asked_for(vma.flags.contains(VmaFlags::LOCKED));
             state.insert_vma(range.clone(), vma);
             let mut batch = Batch::default();
             let done = state

@@ -9,7 +9,7 @@ use super::{
     MemoryManager,
     batch::Batch,
     memory_manager::page_range,
-    state::{MAX_MAP_COUNT, MmState},
+    state::{MAX_MAP_COUNT, MmState, Populate},
     vma::VmaFlags,
 };
 
@@ -90,7 +90,7 @@ impl MemoryManager {
                 batch.protect(part, pma.host_prot());
             }
         });
-        state.fill_anonymous(&self.memory, range, &mut batch, false)?;
+        state.fill_anonymous(&self.memory, range, &mut batch, Populate::Little)?;
         self.commit(state, &batch, &[])
     }
 }

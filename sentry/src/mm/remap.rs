@@ -10,7 +10,7 @@ use super::{
     batch::Batch,
     memory_manager::page_up,
     place::MMAP_MIN_ADDR,
-    state::{Freed, MAX_MAP_COUNT, MmState},
+    state::{Freed, MAX_MAP_COUNT, MmState, Populate},
     vma::{Source, Vma, VmaFlags},
 };
 
@@ -111,7 +111,7 @@ impl MemoryManager {
         // `vma` is that of the address resized, which may lie inside the mapping.
         let mut tail = state.vmas.find(range.start).map_or_else(|| vma.clone(), |(_, v)| v.clone());
         super::range_map::RangeValue::advance(&mut tail, grown.start - range.start);
-        let populate = tail.flags.contains(VmaFlags::LOCKED);
+        let populate = Populate::asked_for(tail.flags.contains(VmaFlags::LOCKED));
         state.insert_vma(grown.clone(), tail);
         let mut batch = Batch::default();
         let done = state
@@ -195,10 +195,10 @@ impl MemoryManager {
             batch.map(place.clone(), &pma, false);
             state.pmas.insert(place, pma);
         }
-        let filled = state.fill_anonymous(&self.memory, new.clone(), &mut batch, false);
+        let filled = state.fill_anonymous(&self.memory, new.clone(), &mut batch, Populate::Little);
         batch.unmap(old.clone());
         if keep_old && filled.is_ok() {
-            state.fill_anonymous(&self.memory, old, &mut batch, false)?;
+            state.fill_anonymous(&self.memory, old, &mut batch, Populate::Little)?;
         }
         if let Err(errno) = filled {
             state.remove_pmas(new.clone(), &mut freed);

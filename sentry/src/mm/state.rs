@@ -20,6 +20,12 @@ use crate::vfs::FileDescription;
 /// Ranges of the memory file that lose a count once the host no longer maps them.
 pub(super) type Freed = Vec<FileRange>;
 
+/// Up to so many bytes at a time are taken from memory which the host holds already: where the program asked for memory,
+/// and where it made some accessible, as for the stacks of threads, of which little is used.
+const PRESENT_MAX: u64 = 2 << 20;
+const PRESENT_ELSEWHERE_MAX: u64 = 256 << 10;
+/// From this on also when it is not next to the memory before.
+const PRESENT_APART_MIN: u64 = 64 << 10;
 /// Larger private mappings (reservations by sanitizers and runtimes) are not given memory-file offsets at once but
 /// piece by piece, at faults.
 pub(super) const EAGER_MAX: u64 = 4 << 30;
@@ -67,6 +73,45 @@ pub(super) struct MmState {
     pub(super) is_building: bool,
     /// VMAs taken out; dropped once the lock is free, as the last use of a file may do a lot.
     pub(super) removed: Vec<Vma>,
+}
+
+/// What of new memory is put into the host's page tables at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Populate {
+    /// Next to nothing.
+    Little,
+    /// What the host holds already: a page costs 0.2 µs then, used or not, and 2 µs by a fault.
+    Present,
+    /// Everything.
+    All,
+}
+
+impl Populate {
+    /// For memory that a program asks for.
+    pub(super) fn asked_for(all: bool) -> Self {
+        if all { Self::All } else { Self::Present }
+    }
+}
+
+/// Memory for `len` bytes that the host holds already, if there is some. A mapping that goes on with other memory than
+/// the one before it is one more for the host to keep and for fork(2) to copy, so that must be worth it.
+fn present_memory(
+    memory: &MemoryFile,
+    len: u64,
+    near: Option<u64>,
+    populate: Populate,
+) -> Option<FileRange> {
+    let max = if populate == Populate::Little { PRESENT_ELSEWHERE_MAX } else { PRESENT_MAX };
+    if len > max {
+        return None;
+    }
+    if near.is_some() {
+        let next = memory.allocate_present(len, near);
+        if next.is_some() || len < PRESENT_APART_MIN {
+            return next;
+        }
+    }
+    memory.allocate_present(len, None)
 }
 
 impl MmState {
@@ -151,14 +196,14 @@ impl MmState {
         at
     }
 
-    /// Gives all accessible private anonymous memory in `range` that has no place yet its zero pages. `populate`: fill
-    /// in the host's page tables too.
+    /// Gives all accessible private anonymous memory in `range` that has no place yet its zero pages. `populate`: how
+    /// much of the host's page tables is filled in too.
     pub(super) fn fill_anonymous(
         &mut self,
         memory: &MemoryFile,
         range: Range<u64>,
         batch: &mut Batch,
-        populate: bool,
+        populate: Populate,
     ) -> Result<(), Errno> {
         let wanted: Vec<_> = self
             .vmas
@@ -183,21 +228,21 @@ impl MmState {
         gap: Range<u64>,
         prot: Prot,
         batch: &mut Batch,
-        populate: bool,
+        populate: Populate,
     ) -> Result<(), Errno> {
         let len = gap.end - gap.start;
         let near = self.memory_before(gap.start);
-        let place = memory.allocate(len, near)?;
-        if populate {
+        let present = present_memory(memory, len, near, populate);
+        let place = match present {
+            Some(place) => place,
+            None => memory.allocate(len, near)?,
+        };
+        if populate == Populate::All && present.is_none() {
             // Committing is only an optimization: without it pages come at first touch.
             let _ = memory.commit(place);
         }
-        let pma = Pma {
-            prot,
-            owner: Owner::Own,
-            place: Place::Memory { offset: place.start, cow: false },
-        };
-        batch.map(gap.clone(), &pma, populate);
+        let pma = Pma { prot, owner: Owner::Own, place: Place::own(place) };
+        batch.map(gap.clone(), &pma, present.is_some() || populate == Populate::All);
         self.pmas.insert(gap, pma);
         Ok(())
     }
@@ -234,7 +279,7 @@ impl MmState {
             let wipe = vma.flags.contains(VmaFlags::WIPEONFORK);
             child.insert_vma(range.clone(), vma);
             if wipe {
-                child.fill_anonymous(memory, range, &mut Batch::default(), false)?;
+                child.fill_anonymous(memory, range, &mut Batch::default(), Populate::Little)?;
                 continue;
             }
             let parts: Vec<_> = self.pmas.clipped(range).collect();

@@ -3,7 +3,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use platform::host::{Parker, clock_monotonic_ns};
+use platform::{
+    host::{Parker, clock_monotonic_ns},
+    memory::MemoryFile,
+};
 use ranked_sync::Mutex;
 
 use super::run::{Start, serve};
@@ -43,7 +46,7 @@ impl HostThreads {
         let work = move || {
             serve(start);
             let seat = Arc::default();
-            while let Some(start) = kernel.host_threads.wait(&seat) {
+            while let Some(start) = kernel.host_threads.wait(&seat, kernel.memory()) {
                 serve(start);
             }
         };
@@ -52,7 +55,7 @@ impl HostThreads {
     }
 
     /// Waits for another task to serve; `None` when it is time to end.
-    fn wait(&self, seat: &Arc<Seat>) -> Option<Start> {
+    fn wait(&self, seat: &Arc<Seat>, memory: &MemoryFile) -> Option<Start> {
         {
             let mut idle = self.idle.lock();
             if idle.len() >= IDLE_MAX {
@@ -65,6 +68,9 @@ impl HostThreads {
             let mut idle = self.idle.lock();
             if let Some(at) = idle.iter().position(|waiting| Arc::ptr_eq(waiting, seat)) {
                 idle.remove(at);
+                drop(idle);
+                // Tasks have become fewer, and so have those who need pages.
+                memory.cool_down();
                 return None;
             }
             drop(idle);
