@@ -23,7 +23,7 @@ pub use message::{FromSentry, Panic, ToSentry};
 
 use crate::{
     kernel::{
-        ExitStatus, FsContext, InitConfig, Kernel,
+        ExitStatus, FsContext, InitConfig, InitError, Kernel,
         limits::{self, Limits},
     },
     policy::{Audit, BadPattern, Denials, FilePolicy, FileRules},
@@ -131,13 +131,17 @@ impl Sandbox {
             }
         };
         let denials = policy.as_ref().map(|policy| policy.denials().clone());
-        let namespace = mounts::build(&kernel, &client, &config, policy)?;
+        // What fails because the file server went is not the command's fault.
+        let blame = |error| {
+            if client.is_dead() { BootError::Gofer("ended".to_owned()) } else { error }
+        };
+        let namespace = mounts::build(&kernel, &client, &config, policy).map_err(blame)?;
         let fs = FsContext::new(&namespace, config.umask);
         let cred = init::credentials(&config);
-        enter_cwd(&fs, &cred, &config)?;
+        enter_cwd(&fs, &cred, &config).map_err(blame)?;
         let cx = PathCx { fs: fs.state(), cred: cred.clone() };
         let streams = stdio::open(&kernel, &cx, self.stdio, &config, &cred)?;
-        let path = init::find_program(&cx, &config)?;
+        let path = init::find_program(&cx, &config).map_err(blame)?;
         let command =
             String::from_utf8_lossy(config.argv.first().map_or(b"", Vec::as_slice)).into_owned();
         let init = InitConfig {
@@ -154,10 +158,14 @@ impl Sandbox {
         // All that is left to do, the sentry does within its filter; guest code runs only after it.
         (self.seal)(kernel.platform().name()).map_err(BootError::Seal)?;
         let path = init.path.clone();
-        kernel.spawn_init(init).map_err(|error| match error.errno() {
-            Errno::ENOENT if init::is_there(&cx, &path) => BootError::Interpreter { name: command },
-            errno => BootError::Command { name: command, errno },
-        })?;
+        let spawned = kernel.spawn_init(init).map_err(|error| match error {
+            InitError::Platform(error) => BootError::Platform(error),
+            InitError::Program(Errno::ENOENT) if init::is_there(&cx, &path) => {
+                BootError::Interpreter { name: command }
+            }
+            InitError::Program(errno) => BootError::Command { name: command, errno },
+        });
+        spawned.map_err(blame)?;
         Ok(Running { kernel, console: streams.console, files_lost, denials })
     }
 }

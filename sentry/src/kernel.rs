@@ -34,7 +34,7 @@ pub use current::{CurrentTask, RestartBlock, SleepEnd};
 pub use exit_status::ExitStatus;
 pub use fs_context::FsContext;
 pub(crate) use futex::{FutexTable, WaitOn};
-pub use init::InitConfig;
+pub use init::{InitConfig, InitError};
 pub use kernel::{Kernel, Tracer};
 pub use sandbox_limits::SandboxLimits;
 pub use served::{AtWork, at_work, served, set_served};

@@ -38,7 +38,7 @@ pub struct CurrentTask {
     /// What exit(2) or a fatal signal decided for this thread.
     pub(super) exit_code: ExitStatus,
     /// A parent in vfork(2) waits for this task to leave its memory.
-    pub(super) vfork_done: Option<Arc<super::task::VforkDone>>,
+    pub(super) vfork_child: Option<super::task::VforkChild>,
     /// `trapno`, `err` and `cr2` of the last fault, for signal frames.
     pub(super) trap_numbers: (u64, u64, u64),
     /// Calls are traced, filtered or logged: not the fast path.
@@ -81,7 +81,7 @@ impl CurrentTask {
             alt_stack: SigStack { flags: libc::SS_DISABLE, ..SigStack::default() },
             clear_child_tid: 0,
             exit_code: ExitStatus::Exited(0),
-            vfork_done: None,
+            vfork_child: None,
             trap_numbers: (0, 0, 0),
             slow_entry: false,
             changed_info: None,

@@ -3,7 +3,7 @@
 use std::sync::{Arc, mpsc};
 
 use linux_abi::{Signal, process::Rlimit};
-use platform::Registers;
+use platform::{PlatformError, Registers};
 
 use super::{
     ControllingTty, Credentials, CurrentTask, FsContext, Kernel, SignalHandlers, ThreadGroup,
@@ -11,7 +11,7 @@ use super::{
     task::{Start, TaskShared, comm_from, spawn},
     thread_group::Inherited,
 };
-use crate::{Errno, SysResult, err, mm::MemoryManager, vfs::FdTable};
+use crate::{Errno, SysError, mm::MemoryManager, vfs::FdTable};
 
 /// What the first process is.
 #[derive(Debug)]
@@ -30,14 +30,33 @@ pub struct InitConfig {
     pub tty: Option<Arc<dyn ControllingTty>>,
 }
 
+/// Why the first process could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum InitError {
+    #[error("{0}")]
+    Platform(#[from] PlatformError),
+    /// The program cannot be run.
+    #[error("{}", .0.text())]
+    Program(Errno),
+}
+
+impl From<Errno> for InitError {
+    fn from(errno: Errno) -> Self {
+        Self::Program(errno)
+    }
+}
+
+impl From<SysError> for InitError {
+    fn from(error: SysError) -> Self {
+        Self::Program(error.errno())
+    }
+}
+
 impl Kernel {
-    /// Starts the first process, and waits until its program is loaded (or why it cannot be). Once only.
-    pub fn spawn_init(self: &Arc<Self>, config: InitConfig) -> SysResult<Arc<ThreadGroup>> {
-        let host = |error: platform::PlatformError| {
-            tracing::error!(%error, "the first address space");
-            Errno::ENOMEM
-        };
-        let space = self.platform().new_address_space().map_err(host)?;
+    /// Starts the first process, and waits until its program is loaded (or why it cannot be), or until it is dead
+    /// because the host ended it. Once only.
+    pub fn spawn_init(self: &Arc<Self>, config: InitConfig) -> Result<Arc<ThreadGroup>, InitError> {
+        let space = self.platform().new_address_space()?;
         let mm = MemoryManager::new(space, self.memory().clone(), self.platform().user_range());
         let inherited = Inherited {
             ppid: 0,
@@ -63,7 +82,7 @@ impl Kernel {
         let (group, task) = {
             let mut members = self.tasks.lock();
             if members.task(1).is_some() {
-                return err!(EEXIST);
+                return Err(Errno::EEXIST.into());
             }
             let pid = members.allocate_pid()?;
             let (group, task) = ThreadGroup::new(self.clone(), pid, inherited, shared);
@@ -81,10 +100,10 @@ impl Kernel {
         let (path, argv, envp) = (config.path, config.argv, config.envp);
         let prepare = move |task: &mut CurrentTask| {
             let done = task.exec_path(&path, argv, envp);
-            if done.is_err() {
+            if done.is_err() && !task.has_lost_its_process() {
                 task.thread_group().kill();
+                let _ = sender.send(done.map(drop));
             }
-            let _ = sender.send(done.map(drop));
         };
         let start = Start {
             task,
@@ -93,7 +112,10 @@ impl Kernel {
             prepare: Box::new(prepare),
         };
         spawn(start)?;
-        receiver.recv().map_err(|_| Errno::EIO)??;
-        Ok(group)
+        // Nothing comes when it runs, or was killed.
+        match receiver.recv() {
+            Ok(Err(error)) => Err(error.into()),
+            _ => Ok(group),
+        }
     }
 }

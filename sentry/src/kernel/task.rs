@@ -29,7 +29,7 @@ use crate::{lock_order, mm::MemoryManager, time::Monotonic, vfs::FdTable};
 
 pub use accounting::CpuTimes;
 pub use clone::CloneRequest;
-pub(super) use clone::VforkDone;
+pub(super) use clone::VforkChild;
 pub(super) use host_threads::HostThreads;
 pub(super) use run::{Start, spawn};
 pub use waker::TaskWaker;

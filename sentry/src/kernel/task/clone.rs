@@ -68,10 +68,14 @@ pub(in crate::kernel) struct VforkDone {
     parent: Arc<TaskWaker>,
 }
 
-impl VforkDone {
-    pub(in crate::kernel) fn finish(&self) {
-        self.done.store(true, Ordering::SeqCst);
-        self.parent.wake();
+/// The child's side: dropped when the child has left its parent's memory, or could not even begin.
+#[derive(Debug)]
+pub(in crate::kernel) struct VforkChild(Arc<VforkDone>);
+
+impl Drop for VforkChild {
+    fn drop(&mut self) {
+        self.0.done.store(true, Ordering::SeqCst);
+        self.0.parent.wake();
     }
 }
 
@@ -184,7 +188,7 @@ impl CurrentTask {
             task: child.clone(),
             registers,
             xstate: Some(xstate),
-            prepare: self.child_setup(request, vfork.clone()),
+            prepare: self.child_setup(request, vfork.clone().map(VforkChild)),
         };
         if let Err(errno) = spawn(start) {
             self.undo(&child);
@@ -318,7 +322,7 @@ impl CurrentTask {
     fn child_setup(
         &self,
         request: &CloneRequest,
-        vfork: Option<Arc<VforkDone>>,
+        vfork: Option<VforkChild>,
     ) -> Box<dyn FnOnce(&mut CurrentTask) + Send> {
         let request = *request;
         // A child in the same memory must not run its handlers on the parent's alternate stack.
@@ -326,7 +330,7 @@ impl CurrentTask {
         let alt_stack = keeps_stack.then_some(self.alt_stack);
         let own_memory = !request.has(VM);
         Box::new(move |task| {
-            task.vfork_done = vfork;
+            task.vfork_child = vfork;
             if let Some(stack) = alt_stack {
                 task.alt_stack = stack;
             }

@@ -93,7 +93,8 @@ impl CurrentTask {
     /// The end of a process whose new image cannot be built (`bprm_execve` in `fs/exec.c`); of the first one, the error.
     fn die_in_exec(&mut self, error: &PlatformError) -> SysResult<Outcome> {
         let group = self.thread_group().clone();
-        let status = ExitStatus::Signaled { signal: Signal::SEGV, core: false };
+        let signal = if self.has_lost_its_process() { Signal::KILL } else { Signal::SEGV };
+        let status = ExitStatus::Signaled { signal, core: false };
         group.begin_exit(&mut group.state.lock(), status);
         self.exit_code = status;
         if self.pid() == 1 {
@@ -173,9 +174,7 @@ impl CurrentTask {
         let image = self.load_image(prepared, &cred)?;
         let old = self.replace_mm(image.mm);
         self.refresh_slow_entry();
-        if let Some(vfork) = self.vfork_done.take() {
-            vfork.finish();
-        }
+        self.vfork_child = None;
         drop(old);
         self.start_fresh(image.entry, image.stack_pointer)?;
 

@@ -66,9 +66,7 @@ impl CurrentTask {
     pub(in crate::kernel) fn release_memory(&mut self) {
         self.exit_robust_list();
         self.clear_child_tid_word();
-        if let Some(vfork) = self.vfork_done.take() {
-            vfork.finish();
-        }
+        self.vfork_child = None;
     }
 
     /// Who waits for this thread in memory that others share hears that it is gone.

@@ -142,8 +142,21 @@ impl CurrentTask {
         }
     }
 
+    /// Did the host end the process that runs this task's code? Memory that cannot be reached, or registers, are then
+    /// the end of the process, which this makes sure of, and no fault of the program's.
+    pub(in crate::kernel) fn has_lost_its_process(&mut self) -> bool {
+        if self.mm.space().is_alive() {
+            return false;
+        }
+        fail(&self.task, &PlatformError::StubDied("it is gone".to_owned()));
+        true
+    }
+
     fn fault(&mut self, addr: u64, access: AccessKind) {
         if let Err(fault) = self.mm.handle_fault(addr, access) {
+            if self.has_lost_its_process() {
+                return;
+            }
             let signal = Signal::new(fault.signal).unwrap_or(Signal::SEGV);
             let info = SigInfo::fault(signal, fault.code, fault.addr);
             self.note_fault(addr, access);

@@ -100,6 +100,9 @@ impl CurrentTask {
     fn enter_handler(&mut self, signal: Signal, info: &SigInfo, action: &SigAction) {
         let mask = self.saved_mask.take().unwrap_or(self.task.blocked());
         if self.push_signal_frame(signal, info, action, mask).is_err() {
+            if self.has_lost_its_process() {
+                return;
+            }
             self.saved_mask = None;
             self.set_blocked(mask);
             let segv = SigInfo::kernel(Signal::SEGV);

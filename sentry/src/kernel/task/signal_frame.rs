@@ -187,7 +187,7 @@ impl CurrentTask {
 
     /// rt_sigreturn(2): the registers, mask and stack of before.
     pub(crate) fn signal_return(&mut self) -> SysResult<Outcome> {
-        if self.restore_frame().is_err() {
+        if self.restore_frame().is_err() && !self.has_lost_its_process() {
             self.task.force_signal(SigInfo::kernel(Signal::SEGV));
         }
         Ok(Outcome::RegistersSet)
