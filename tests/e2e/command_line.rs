@@ -114,6 +114,27 @@ const CASES: &[Case] = &[
     ),
     case("sleeping_takes_no_processor_time", "$LAZARET run --cpu-time 0.5 -- sleep 0.8", 0, ""),
     case("no_such_limit", "$LAZARET run --pids 0 -- true", 125, "--pids"),
+    // Host processes that run guest code are killed.
+    case(
+        "a_killed_host_process_is_a_kill_inside_on_systrap",
+        concat!(
+            "RUN=\"$LAZARET run --platform systrap --jail landlock\" python3 ",
+            env!("CARGO_MANIFEST_DIR"),
+            "/e2e/kill_stubs.py"
+        ),
+        0,
+        "",
+    ),
+    case(
+        "a_killed_host_process_is_a_kill_inside_on_ptrace",
+        concat!(
+            "RUN=\"$LAZARET run --platform ptrace --jail landlock\" python3 ",
+            env!("CARGO_MANIFEST_DIR"),
+            "/e2e/kill_stubs.py"
+        ),
+        0,
+        "",
+    ),
     // The launcher stops.
     case(
         "ctrl_z_stops_and_fg_goes_on",

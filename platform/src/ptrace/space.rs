@@ -216,6 +216,10 @@ impl AddressSpace for PtraceSpace {
         self.run(&[command::CLEAR])
     }
 
+    fn is_alive(&self) -> bool {
+        !self.process.has_ended()
+    }
+
     fn new_context(self: Arc<Self>) -> Result<Box<dyn Context>, PlatformError> {
         Ok(Box::new(PtraceContext::new(self)?))
     }

@@ -59,6 +59,13 @@ lazaret_stub_xstate:
 .globl lazaret_stub_zygote
 lazaret_stub_zygote:
     movabs r12, {ZYGOTE}
+    mov eax, 110                    // getppid: a parent that ended before the call which ties us to it
+    syscall
+    cmp eax, [r12 + {Z_PARENT}]
+    jne lazaret_stub_fail
+    mov eax, 39                     // getpid
+    syscall
+    mov [r12 + {Z_SELF}], eax
     mov rdi, [r12 + {Z_UNMAP}]
     mov rsi, [r12 + {Z_UNMAP_LEN}]
     mov eax, 11                     // munmap: the temporary place
@@ -128,6 +135,10 @@ lazaret_stub_process:
     mov esi, 9
     mov eax, 157
     syscall
+    mov eax, 110                    // getppid: the zygote may have ended before that
+    syscall
+    cmp eax, [r12 + {Z_SELF}]
+    jne lazaret_stub_fail
     movabs rdi, {COMMAND}           // mmap(commands, read-only)
     mov esi, {COMMAND_SIZE}
     mov edx, 1

@@ -33,6 +33,8 @@ global_asm!(
     Z_OPTIONAL = const Z_OPTIONAL,
     Z_UNMAP = const Z_UNMAP,
     Z_UNMAP_LEN = const Z_UNMAP_LEN,
+    Z_PARENT = const Z_PARENT,
+    Z_SELF = const Z_SELF,
     M_SEQ = const M_SEQ,
     M_NEVER = const M_NEVER,
     M_SLOT = const M_SLOT,

@@ -79,6 +79,9 @@ pub(crate) const Z_RESULT: u64 = 40;
 pub(crate) const Z_OPTIONAL: u64 = 48;
 pub(crate) const Z_UNMAP: u64 = 56;
 pub(crate) const Z_UNMAP_LEN: u64 = 64;
+/// Process ids, as their children see them: the sentry's, and the zygote's own.
+pub(crate) const Z_PARENT: u64 = 72;
+pub(crate) const Z_SELF: u64 = 76;
 
 /// Words of a command page. `SEQ` counts guest threads asked for.
 pub(crate) const M_SEQ: u64 = 0;

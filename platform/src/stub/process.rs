@@ -32,6 +32,8 @@ pub(super) struct Shared {
     pub(super) pid: i32,
     pub(super) pidfd: OwnedFd,
     dead: AtomicBool,
+    /// Somebody who needed the process found it gone. Its end can take a while, or wait for a tracer.
+    lost: AtomicBool,
     waiters: Mutex<StubWaiters, Vec<Arc<Waiter>>>,
     kickers: Mutex<StubWaiters, Vec<Weak<Kicker>>>,
     /// Slots and pages to give back when it is gone.
@@ -64,6 +66,7 @@ impl Shared {
             pid,
             pidfd,
             dead: AtomicBool::new(false),
+            lost: AtomicBool::new(false),
             waiters: Mutex::default(),
             kickers: Mutex::default(),
             holdings: Mutex::new((pages, vec![slot])),
@@ -204,9 +207,12 @@ impl StubProcess {
         self.shared.is_dead()
     }
 
-    /// True when the process has ended, even if the reaper has not seen it yet.
+    /// True when the process has ended, even if the reaper has not seen it yet, or when some thread of it was found to
+    /// be gone.
     pub(crate) fn has_ended(&self) -> bool {
-        self.is_dead() || sys::poll(self.shared.pidfd.as_fd(), 0) != 0
+        self.is_dead()
+            || self.shared.lost.load(Ordering::SeqCst)
+            || sys::poll(self.shared.pidfd.as_fd(), 0) != 0
     }
 
     /// Ends the process now.
@@ -217,11 +223,13 @@ impl StubProcess {
     /// Ends the process because the guest tampered with what is ours.
     pub(crate) fn corrupted(&self, what: &str) -> PlatformError {
         self.kill();
+        self.shared.lost.store(true, Ordering::SeqCst);
         PlatformError::StubDied(format!("process {}: {what}", self.pid()))
     }
 
     /// What to say when the process is gone.
     pub(crate) fn death(&self) -> PlatformError {
+        self.shared.lost.store(true, Ordering::SeqCst);
         PlatformError::StubDied(format!("process {} was killed", self.pid()))
     }
 

@@ -326,6 +326,9 @@ impl Zygote {
         control.fill_zero(ZYGOTE_OFFSET, 4096);
         control.write_u64(ZYGOTE_OFFSET + Z_UNMAP, nursery.start);
         control.write_u64(ZYGOTE_OFFSET + Z_UNMAP_LEN, Nursery::SIZE);
+        control
+            .word(ZYGOTE_OFFSET + Z_PARENT)
+            .store(std::process::id(), std::sync::atomic::Ordering::Relaxed);
         let start = nursery.start;
         let entry = start + Nursery::CODE + blob::relocate();
         let (pid, pidfd) = clone_to(entry, start + Nursery::LIST, blob::zygote())
