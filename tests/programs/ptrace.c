@@ -197,6 +197,23 @@ CASE(register_set_and_user_area)
 	expect_killed(pid, SIGKILL);
 }
 
+CASE(extended_state_names_its_components)
+{
+	static uint64_t words[2048];
+	struct iovec set = {words, sizeof words};
+	pid_t pid = traced(call_getppid);
+	expect_ok(ptrace(PTRACE_GETREGSET, pid, NT_X86_XSTATE, &set));
+	expect(set.iov_len >= 576);
+	/* XCR0 where a signal frame has its format, and nothing else there. */
+	uint64_t components = words[464 / 8];
+	expect_eq(components & 3, 3);
+	for (int i = 1; i < 6; i++)
+		expect_eq(words[464 / 8 + i], 0);
+	expect_eq(words[512 / 8] & ~components, 0);
+	expect_ok(kill(pid, SIGKILL));
+	expect_killed(pid, SIGKILL);
+}
+
 CASE(attach_stops_and_detach_lets_go)
 {
 	int status;

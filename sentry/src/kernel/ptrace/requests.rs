@@ -268,11 +268,7 @@ impl CurrentTask {
                 Ok(to_words(&stop.registers).iter().flat_map(|word| word.to_ne_bytes()).collect())
             }
             NT_PRFPREG => Ok(stop.xstate.bytes.get(..FPREGS_BYTES).unwrap_or_default().to_vec()),
-            // Without the mark that ends it in a signal frame.
-            NT_X86_XSTATE => {
-                let len = stop.xstate.bytes.len().saturating_sub(4);
-                Ok(stop.xstate.bytes.get(..len).unwrap_or_default().to_vec())
-            }
+            NT_X86_XSTATE => Ok(xstate_set(&stop.xstate.bytes)),
             _ => err!(EINVAL),
         })?;
         let len = usize::try_from(len).unwrap_or(usize::MAX).min(current.len());
@@ -408,9 +404,25 @@ fn set_words(regs: &mut Registers, words: &[u64; 27], limit: u64) -> SysResult<(
     Ok(())
 }
 
+/// Where the format of extended state is told (`sw_reserved` of `struct _fpstate_64`).
+const SW_BYTES: std::ops::Range<usize> = 464..512;
+
+/// Extended state as a register set: without the mark that ends it in a signal frame, and with the components that there
+/// are (XCR0) where a frame says more of its format (`copy_xstate_to_uabi_buf`).
+fn xstate_set(frame: &[u8]) -> Vec<u8> {
+    const FRAME_FEATURES: std::ops::Range<usize> = 472..480;
+    let mut bytes = frame.get(..frame.len().saturating_sub(4)).unwrap_or_default().to_vec();
+    if let Some(features) = frame.get(FRAME_FEATURES)
+        && let Some(format) = bytes.get_mut(SW_BYTES)
+    {
+        format.fill(0);
+        format.iter_mut().zip(features).for_each(|(to, from)| *to = *from);
+    }
+    bytes
+}
+
 /// Takes over what the tracer gave, but not the marks of the format.
 fn set_xstate(stop: &mut Stop, bytes: &[u8]) -> SysResult<()> {
-    const SW_BYTES: std::ops::Range<usize> = 464..512;
     for (at, (to, from)) in stop.xstate.bytes.iter_mut().zip(bytes).enumerate() {
         if !SW_BYTES.contains(&at) {
             *to = *from;
