@@ -20,6 +20,7 @@
 pub mod attr;
 pub mod client;
 pub mod codec;
+mod entries;
 pub mod path;
 pub mod reply;
 pub mod request;
@@ -28,6 +29,7 @@ pub mod transport;
 pub use attr::{Attr, Device, FileId, FileType, Owner, SetAttr, SetTime, StatFs, Timestamp};
 pub use client::GoferClient;
 pub use codec::Malformed;
+pub use entries::{Entries, Entry};
 pub use path::{TreePath, TreePathBuf};
 pub use reply::{DirEntry, Directory, ListedBelow, Opened, TreeInfo, WalkEnd, WalkReply};
 pub use request::{Access, OpenFlags, OpenHow, Place, RenameFlags, SocketKind, TreeId};

@@ -9,7 +9,8 @@ use crate::{
     MAX_INLINE, MAX_REQUEST, MAX_TARGET, MAX_TREES, MAX_WALK,
     attr::{Attr, FileType},
     codec::{Malformed, Reader, Wire, Writer},
-    path::{TreePath, TreePathBuf, check_name},
+    entries::{self, Entries},
+    path::{TreePath, TreePathBuf},
     request::TreeId,
 };
 
@@ -95,7 +96,7 @@ pub struct DirEntry {
 pub struct Directory {
     /// Of the directory itself, from before it was read.
     pub attr: Attr,
-    pub entries: Vec<DirEntry>,
+    pub entries: Entries,
 }
 
 /// A directory that was told with another one.
@@ -262,14 +263,8 @@ impl Wire for DirEntry {
     }
 
     fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
-        let name = from.bytes(crate::MAX_NAME)?;
-        check_name(name).map_err(|_| Malformed("name of a directory entry"))?;
-        Ok(Self {
-            name: name.to_vec(),
-            ino: from.u64()?,
-            kind: FileType::decode(from)?,
-            attr: from.option(Attr::decode)?,
-        })
+        let (name, ino, kind, attr) = entries::entry(from)?;
+        Ok(Self { name: name.to_vec(), ino, kind, attr })
     }
 }
 
@@ -324,14 +319,18 @@ impl Wire for DirItem {
 /// The body of a directory's reply: its attributes, then items up to an end.
 pub fn decode_directory(from: &mut Reader<'_>) -> Result<Result<Directory, Errno>, Malformed> {
     let attr = Attr::decode(from)?;
-    let mut entries = Vec::new();
+    let mut entries = Entries::default();
     loop {
-        match DirItem::decode(from)? {
-            DirItem::End => return Ok(Ok(Directory { attr, entries })),
-            DirItem::Failed(errno) => return Ok(Err(errno)),
-            DirItem::Entry(entry) => entries.push(entry),
+        // As `DirItem`, without a copy of each.
+        match from.u8()? {
+            0 => break,
+            1 => entries.decode_one(from)?,
+            2 => return Ok(Err(Errno::decode(from)?)),
+            _ => return Err(Malformed("directory item")),
         }
     }
+    entries.shrink();
+    Ok(Ok(Directory { attr, entries }))
 }
 
 /// Directories told along, up to an end.

@@ -151,8 +151,8 @@ pub(crate) const CALL_FRAME: u32 = 5;
 pub(crate) const CALL_LOAD: u32 = 6;
 pub(crate) const CALL_LOAD_EXTENDED: u32 = 7;
 
-/// How often a thread looks for a reply before it rings the bell: some 30 microseconds, in which the mapper can
-/// change its memory. Only while it is looked after.
+/// How often a thread looks for a reply before it rings the bell: some 180 microseconds, in which the mapper can
+/// change its memory and the file server answer most requests. Only while it is looked after.
 pub(crate) const CALL_LOOKS: u32 = 6000;
 
 /// How the stub answers a call: by the words of the answers from 1 on, or from this on by code:

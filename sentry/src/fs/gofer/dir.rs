@@ -36,7 +36,7 @@ impl GoferInode {
             None => Some(None),
             Some(entry) => match self.take_below(&listing, name) {
                 Some(child) => Some(Some(child)),
-                None => entry.attr.map(|attr| Some(self.child(name, attr))),
+                None => entry.attr.map(|attr| Some(self.child(name, *attr))),
             },
         }
     }
@@ -365,7 +365,7 @@ impl FileOps for GoferDirFile {
         let skip = usize::try_from(position.saturating_sub(2)).unwrap_or(usize::MAX);
         for entry in listing.entries.iter().skip(skip) {
             let taken = sink(DirEntry {
-                name: &entry.name,
+                name: entry.name,
                 ino: entry.attr.map_or(entry.ino, |attr| attr.ino),
                 kind: convert::kind(entry.kind),
                 next: position + 1,

@@ -14,13 +14,13 @@ use std::{
     },
 };
 
-use gofer_wire::{Attr, DirEntry, Directory, FileType, MAX_LISTED, TreePathBuf};
+use gofer_wire::{Attr, Directory, Entries, Entry, FileType, MAX_LISTED, TreePathBuf};
 use ranked_sync::Mutex;
 
 use super::{ahead::FilesAhead, inode::GoferInode};
 use crate::{SysResult, lock_order};
 
-/// Entries of all kept listings of a tree together, about 200 bytes each.
+/// Entries of all kept listings of a tree together: some 50 bytes each, 250 with attributes.
 const MAX_KEPT: usize = 256 << 10;
 /// Missing names that are asked for one by one in a directory; then its names are asked for.
 const MISSES_BEFORE_LISTING: u32 = 2;
@@ -40,7 +40,7 @@ const AHEAD: u32 = 512;
 
 /// A directory's entries, all of them, in the order the host told them.
 pub(super) struct Listing {
-    pub(super) entries: Vec<DirEntry>,
+    pub(super) entries: Entries,
     /// Indices of `entries` in the order of their names.
     by_name: Vec<u32>,
     has_attrs: bool,
@@ -63,9 +63,9 @@ struct Below {
 }
 
 impl Listing {
-    fn new(entries: Vec<DirEntry>, has_attrs: bool, kept: &KeptListings) -> Arc<Self> {
+    fn new(entries: Entries, has_attrs: bool, kept: &KeptListings) -> Arc<Self> {
         let mut by_name: Vec<u32> = (0..u32::try_from(entries.len()).unwrap_or(u32::MAX)).collect();
-        let name = |at: &u32| entries.get(*at as usize).map(|entry| entry.name.as_slice());
+        let name = |at: &u32| entries.get(*at as usize).map(|entry| entry.name);
         by_name.sort_unstable_by(|a, b| name(a).cmp(&name(b)));
         kept.total.fetch_add(entries.len(), Ordering::Relaxed);
         Arc::new(Self {
@@ -86,12 +86,12 @@ impl Listing {
         let entry = |at: u32| self.entries.get(at as usize);
         let at = self
             .by_name
-            .binary_search_by(|&at| entry(at).map_or(&b""[..], |entry| &entry.name).cmp(name))
+            .binary_search_by(|&at| entry(at).map_or(&b""[..], |entry| entry.name).cmp(name))
             .ok()?;
         self.by_name.get(at).map(|at| *at as usize)
     }
 
-    pub(super) fn get(&self, name: &[u8]) -> Option<&DirEntry> {
+    pub(super) fn get(&self, name: &[u8]) -> Option<Entry<'_>> {
         self.entries.get(self.position(name)?)
     }
 
@@ -112,7 +112,7 @@ impl Listing {
         let next = in_turn.filter_map(|at| Some((at, self.entries.get(at)?)));
         let next = next.filter(|(at, entry)| entry.kind == kind && !skip(*at));
         for (_, entry) in next.take(max.saturating_sub(1)) {
-            names.push(&entry.name)?;
+            names.push(entry.name)?;
         }
         Ok(names)
     }
@@ -317,7 +317,7 @@ impl GoferInode {
     }
 
     fn ask_for_attrs_if_worth_it(self: &Arc<Self>, listing: &Listing, name: &[u8]) {
-        let unknown = |entry: &DirEntry| entry.attr.is_none() && entry.kind != FileType::Directory;
+        let unknown = |entry: Entry<'_>| entry.attr.is_none() && entry.kind != FileType::Directory;
         if listing.has_attrs || !listing.get(name).is_some_and(unknown) {
             return;
         }

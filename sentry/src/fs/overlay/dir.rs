@@ -12,7 +12,7 @@ use super::{
 use crate::{
     Errno, SysResult, err,
     fs::pipe::Pipe,
-    vfs::{Creation, DirOps, FileType, Inode, Intent, RenameFlags, TimeSpec},
+    vfs::{Creation, DirOps, FileDescription, FileType, Inode, Intent, RenameFlags, TimeSpec},
 };
 
 impl Entries {
@@ -179,6 +179,16 @@ impl OverlayInode {
             }
         })?;
         Ok(names)
+    }
+
+    /// The directory below, open, if all names are as there.
+    pub(super) fn open_unchanged_lower(&self) -> SysResult<Option<Arc<FileDescription>>> {
+        match &self.lower {
+            Some(lower) if self.entries(|entries| entries.changed == 0)? => {
+                super::file::open_lower(&self.shared, lower).map(Some)
+            }
+            _ => Ok(None),
+        }
     }
 
     /// Opens the directory below for once, where not everybody may.

@@ -13,13 +13,18 @@ use crate::{
 /// Name, inode number and kind of an entry.
 pub(super) type ListedName = (Vec<u8>, u64, Option<FileType>);
 
-type Names = Arc<[ListedName]>;
-
 /// The entries as they were when the directory was last read from its start, so that changes in between
 /// neither repeat nor skip what stays.
 pub(super) struct OverlayDirFile {
     inode: Arc<OverlayInode>,
-    snapshot: Mutex<lock_order::Leaf, Option<Names>>,
+    snapshot: Mutex<lock_order::Leaf, Option<Snapshot>>,
+}
+
+#[derive(Clone)]
+enum Snapshot {
+    /// All is as below; the directory there, open.
+    Lower(Arc<FileDescription>),
+    Merged(Arc<[ListedName]>),
 }
 
 impl OverlayDirFile {
@@ -29,17 +34,40 @@ impl OverlayDirFile {
         Ok(Self { inode, snapshot: Mutex::new(None) })
     }
 
-    fn names(&self, from: u64) -> SysResult<Names> {
+    fn snapshot(&self, from: u64) -> SysResult<Snapshot> {
         if from > 0
-            && let Some(names) = &*self.snapshot.lock()
+            && let Some(snapshot) = &*self.snapshot.lock()
         {
-            return Ok(names.clone());
+            return Ok(snapshot.clone());
         }
-        let mut names = self.inode.lower_names()?;
-        names.extend(self.inode.upper_names()?);
-        let names: Names = names.into();
-        *self.snapshot.lock() = Some(names.clone());
-        Ok(names)
+        let snapshot = match self.inode.open_unchanged_lower()? {
+            Some(lower) => Snapshot::Lower(lower),
+            None => {
+                let mut names = self.inode.lower_names()?;
+                names.extend(self.inode.upper_names()?);
+                Snapshot::Merged(names.into())
+            }
+        };
+        let before = self.snapshot.lock().replace(snapshot.clone());
+        drop(before);
+        Ok(snapshot)
+    }
+
+    /// Tells what is below, but for the numbers of the directory itself and of its parent.
+    fn iterate_lower(
+        &self,
+        lower: &Arc<FileDescription>,
+        from: u64,
+        sink: &mut DirSink<'_>,
+    ) -> SysResult<u64> {
+        lower.ops().iterate(lower, from, &mut |entry| {
+            let ino = match entry.name {
+                b"." => self.inode.number(),
+                b".." => self.inode.parent_number(),
+                _ => entry.ino,
+            };
+            sink(DirEntry { ino, ..entry })
+        })
     }
 }
 
@@ -58,7 +86,10 @@ impl FileOps for OverlayDirFile {
         from: u64,
         sink: &mut DirSink<'_>,
     ) -> SysResult<u64> {
-        let names = self.names(from)?;
+        let names = match self.snapshot(from)? {
+            Snapshot::Lower(lower) => return self.iterate_lower(&lower, from, sink),
+            Snapshot::Merged(names) => names,
+        };
         let dots = [(b".".as_slice(), self.inode.number()), (b"..", self.inode.parent_number())];
         let dots = dots.into_iter().map(|(name, ino)| (name, ino, Some(FileType::Directory)));
         let rest = names.iter().map(|(name, ino, kind)| (name.as_slice(), *ino, *kind));

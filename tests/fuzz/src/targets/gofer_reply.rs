@@ -66,7 +66,7 @@ fn decode(data: &[u8]) {
     }
     if let Ok(Ok(directory)) = decode_directory(&mut Reader::new(data)) {
         assert!(
-            directory.entries.iter().all(|entry| gofer_wire::path::check_name(&entry.name).is_ok())
+            directory.entries.iter().all(|entry| gofer_wire::path::check_name(entry.name).is_ok())
         );
     }
     let _ = decode_below(&mut Reader::new(data));
