@@ -56,8 +56,8 @@ pub(crate) fn handle(
         Request::ReadDir { place, attrs } => {
             read_dir::read_dir(tree(place)?, place.path, *attrs, reply)?;
         }
-        Request::OpenMany { base, names } => {
-            open::open_many(tree(base)?, base.path, *names, reply)?
+        Request::OpenMany { base, files } => {
+            open::open_many(tree(base)?, base.path, *files, reply)?
         }
         Request::ReadDirs { base, names, attrs, budget } => {
             read_dir::read_dirs(tree(base)?, base.path, *names, (*attrs, *budget), reply)?;

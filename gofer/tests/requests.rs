@@ -16,7 +16,7 @@ use std::{
 use common::{Fixture, RW, can_give_files_away, path, ro, rw};
 use gofer_wire::{
     Attr, FileType, OpenFlags, OpenHow, Owner, Place, RenameFlags, SetAttr, SetTime, SocketKind,
-    Timestamp, TreePath, TreePathBuf, WalkEnd, request::NodeKind,
+    Timestamp, TreePath, TreePathBuf, TreePaths, WalkEnd, request::NodeKind,
 };
 use linux_abi::Errno;
 
@@ -319,21 +319,24 @@ fn several_files_are_opened_with_one_request() {
         fs::write(f.path(&format!("many/{number:02}")), number.to_string()).unwrap();
     }
     symlink("00", f.path("many/link")).unwrap();
-    let names: Vec<_> = (1..63).map(|number| format!("{number:02}")).collect();
-    let names = format!("{}/none/link", names.join("/"));
-    let opened = f.client.open_many(ro("many"), TreePath::new(names.as_bytes()).unwrap()).unwrap();
+    fs::create_dir_all(f.path("many/below/deep")).unwrap();
+    fs::write(f.path("many/below/deep/60"), "60").unwrap();
+    symlink("below", f.path("many/way")).unwrap();
+    let files: Vec<_> = (1..60).map(|number| format!("{number:02}")).collect();
+    let files = format!("{}\0below/deep/60\0none\0link\0none/60\0way/deep/60", files.join("\0"));
+    let opened = f.client.open_many(ro("many"), TreePaths::new(files.as_bytes()).unwrap()).unwrap();
     assert_eq!(opened.len(), 64);
-    for (number, opened) in (1..63).zip(&opened) {
+    for (number, opened) in (1..61).zip(&opened) {
         let opened = opened.as_ref().unwrap();
         let mut content = [0; 8];
         let len = rustix::io::pread(opened.file.as_fd(), &mut content, 0).unwrap();
         assert_eq!(content[..len], *number.to_string().as_bytes());
         assert_eq!(opened.attr.size, len as u64);
     }
-    let errors: Vec<_> = opened[62..].iter().map(|opened| *opened.as_ref().unwrap_err()).collect();
-    assert_eq!(errors, [Errno::ENOENT, Errno::ELOOP]);
-    let many = "x/".repeat(64) + "x";
-    let error = f.client.open_many(ro("many"), TreePath::new(many.as_bytes()).unwrap());
+    let errors: Vec<_> = opened[60..].iter().map(|opened| *opened.as_ref().unwrap_err()).collect();
+    assert_eq!(errors, [Errno::ENOENT, Errno::ELOOP, Errno::ENOENT, Errno::ENOTDIR]);
+    let many = "x\0".repeat(64) + "x";
+    let error = f.client.open_many(ro("many"), TreePaths::new(many.as_bytes()).unwrap());
     assert_eq!(error.unwrap_err(), Errno::EINVAL);
 }
 

@@ -2,14 +2,14 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use gofer_wire::{Access, Attr, FileType, OpenFlags, OpenHow, TreePath};
+use gofer_wire::{Access, Attr, FileType, OpenFlags, OpenHow, TreePath, TreePaths};
 use linux_abi::Errno;
 use rustix::fs::{Mode, OFlags, openat};
 
 use crate::{
     attr::{self, errno},
     connection::Reply,
-    tree::{OPEN, Tree},
+    tree::{Handle, OPEN, Tree},
 };
 
 /// What open(2) is asked for.
@@ -63,17 +63,29 @@ pub(super) fn open(
     open_name(tree, &dir, name, how, &before)
 }
 
-/// Opens the regular files `names` of the directory at `base` for reading.
+/// Opens the regular files `files`, given from the directory at `base`, for reading.
 pub(super) fn open_many(
     tree: &Tree,
     base: TreePath<'_>,
-    names: TreePath<'_>,
+    files: TreePaths<'_>,
     reply: &mut Reply<'_>,
 ) -> Result<(), Errno> {
-    let dir = tree.searched(base)?;
-    for name in names.names() {
-        let before = attr::of_name(&dir, name);
-        match before.and_then(|before| open_name(tree, &dir, name, OpenHow::READ, &before)) {
+    // Files of one directory come one after the other.
+    let mut dir: Option<(TreePath<'_>, Result<Handle<'_>, Errno>)> = None;
+    for file in files.iter() {
+        let (above, name) = file.split_last().ok_or(Errno::EINVAL)?;
+        if dir.as_ref().is_none_or(|(last, _)| *last != above) {
+            let mut path = base.to_owned_path();
+            above.names().try_for_each(|name| path.push(name))?;
+            dir = Some((above, tree.searched(path.as_path())));
+        }
+        let opened = match &dir {
+            Some((_, Ok(dir))) => attr::of_name(dir, name)
+                .and_then(|before| open_name(tree, dir, name, OpenHow::READ, &before)),
+            Some((_, Err(errno))) => Err(*errno),
+            None => Err(Errno::EIO),
+        };
+        match opened {
             Ok((file, attr)) => {
                 reply.put_option(Some(&attr));
                 reply.donate(file);

@@ -91,10 +91,11 @@ impl Entries {
     }
 }
 
+/// Name, number, kind and attributes.
+type Parts<'a> = (&'a [u8], u64, FileType, Option<Attr>);
+
 /// The parts of an entry, its name checked.
-pub(crate) fn entry<'a>(
-    from: &mut Reader<'a>,
-) -> Result<(&'a [u8], u64, FileType, Option<Attr>), Malformed> {
+pub(crate) fn entry<'a>(from: &mut Reader<'a>) -> Result<Parts<'a>, Malformed> {
     let name = from.bytes(crate::MAX_NAME)?;
     check_name(name).map_err(|_| Malformed("name of a directory entry"))?;
     Ok((name, from.u64()?, FileType::decode(from)?, from.option(Attr::decode)?))

@@ -30,12 +30,12 @@ pub use attr::{Attr, Device, FileId, FileType, Owner, SetAttr, SetTime, StatFs, 
 pub use client::GoferClient;
 pub use codec::Malformed;
 pub use entries::{Entries, Entry};
-pub use path::{TreePath, TreePathBuf};
+pub use path::{TreePath, TreePathBuf, TreePaths, TreePathsBuf};
 pub use reply::{DirEntry, Directory, ListedBelow, Opened, TreeInfo, WalkEnd, WalkReply};
 pub use request::{Access, OpenFlags, OpenHow, Place, RenameFlags, SocketKind, TreeId};
 
 /// Both halves are the same binary; a different number means that they are not.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 /// Most bytes of a message in one packet.
 pub const MAX_FRAGMENT: usize = 64 << 10;
 /// Most bytes of a request: paths of 100,000 components fit.

@@ -146,9 +146,92 @@ impl TreePathBuf {
     }
 }
 
+/// Several paths, none of them the root: joined by NUL, which no name holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct TreePaths<'a>(&'a [u8]);
+
+impl<'a> TreePaths<'a> {
+    /// Checks `bytes`: at least one path.
+    ///
+    /// # Errors
+    /// As [`TreePath::new`]; `EINVAL` for the root.
+    pub fn new(bytes: &'a [u8]) -> Result<Self, Errno> {
+        if bytes.len() > MAX_REQUEST / 2 {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        for path in bytes.split(|&b| b == 0) {
+            if TreePath::new(path)?.is_root() {
+                return Err(Errno::EINVAL);
+            }
+        }
+        Ok(Self(bytes))
+    }
+
+    /// The paths joined by NUL.
+    pub fn as_bytes(self) -> &'a [u8] {
+        self.0
+    }
+
+    /// The paths, in order.
+    pub fn iter(self) -> impl Iterator<Item = TreePath<'a>> + Clone {
+        self.0.split(|&b| b == 0).filter(|path| !path.is_empty()).map(TreePath)
+    }
+}
+
+/// [`TreePaths`] that own their bytes, to be built one by one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TreePathsBuf(Vec<u8>);
+
+impl TreePathsBuf {
+    /// None yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Appends the path of `name` in `dir`.
+    ///
+    /// # Errors
+    /// As [`TreePathBuf::push`].
+    pub fn push(&mut self, dir: TreePath<'_>, name: &[u8]) -> Result<(), Errno> {
+        check_name(name)?;
+        let len = dir.0.len().saturating_add(name.len()).saturating_add(2);
+        if self.0.len().saturating_add(len) > MAX_REQUEST / 2 {
+            return Err(Errno::ENAMETOOLONG);
+        }
+        if !self.0.is_empty() {
+            self.0.push(0);
+        }
+        if !dir.is_root() {
+            self.0.extend_from_slice(dir.0);
+            self.0.push(b'/');
+        }
+        self.0.extend_from_slice(name);
+        Ok(())
+    }
+
+    /// The paths, borrowed.
+    pub fn as_paths(&self) -> TreePaths<'_> {
+        TreePaths(&self.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn several_paths_come_back_as_pushed() {
+        let mut paths = TreePathsBuf::new();
+        paths.push(TreePath::new(b"a/b").unwrap(), b"c").unwrap();
+        paths.push(TreePath::ROOT, b"d").unwrap();
+        assert_eq!(paths.push(TreePath::ROOT, b".."), Err(Errno::EINVAL));
+        let again = TreePaths::new(paths.as_paths().as_bytes()).unwrap();
+        let all: Vec<_> = again.iter().map(TreePath::as_bytes).collect();
+        assert_eq!(all, [&b"a/b/c"[..], b"d"]);
+        for bad in [&b""[..], b"a\0", b"\0a", b"a\0\0b", b"a\0../b", b"/a"] {
+            assert_eq!(TreePaths::new(bad), Err(Errno::EINVAL), "{bad:?}");
+        }
+    }
 
     #[test]
     fn only_plain_names_make_a_path() {

@@ -7,7 +7,7 @@ use crate::{
     MAX_LISTED, MAX_NAME, MAX_OPEN, MAX_REQUEST, MAX_TARGET, MAX_WALK, MAX_XATTR, MAX_XATTR_NAME,
     attr::{FileId, Owner, SetAttr},
     codec::{Malformed, Reader, Wire, Writer},
-    path::TreePath,
+    path::{TreePath, TreePaths},
 };
 
 /// One of the trees that the gofer was started with.
@@ -143,11 +143,11 @@ pub enum Request<'a> {
     Walk(Walk<'a>),
     GetAttr(Place<'a>),
     Open(Place<'a>, OpenHow),
-    /// Opens some regular files of a directory for reading.
+    /// Opens some regular files in and below a directory for reading.
     OpenMany {
         base: Place<'a>,
-        /// Their names, not one below the other; at most [`MAX_OPEN`].
-        names: TreePath<'a>,
+        /// Where they are from there; at most [`MAX_OPEN`].
+        files: TreePaths<'a>,
     },
     /// Makes and opens a regular file (`O_EXCL`).
     Create(NewNode<'a>, OpenHow),
@@ -262,6 +262,15 @@ impl From<Errno> for BadRequest {
 
 fn path<'a>(from: &mut Reader<'a>) -> Result<TreePath<'a>, BadRequest> {
     Ok(TreePath::new(from.bytes(MAX_REQUEST)?)?)
+}
+
+/// Between one and [`MAX_OPEN`] files.
+fn files<'a>(from: &mut Reader<'a>) -> Result<TreePaths<'a>, BadRequest> {
+    let files = TreePaths::new(from.bytes(MAX_REQUEST)?)?;
+    if files.iter().count() > MAX_OPEN {
+        return Err(BadRequest(Errno::EINVAL));
+    }
+    Ok(files)
 }
 
 /// Between one and `max` names of one directory.
@@ -457,9 +466,9 @@ impl<'a> Request<'a> {
                 out.option(*expect, |out, id| id.encode(out));
                 changes.encode(out);
             }
-            Self::OpenMany { base, names } => {
+            Self::OpenMany { base, files } => {
                 put_place(out, *base);
-                out.bytes(names.as_bytes());
+                out.bytes(files.as_bytes());
             }
             Self::ReadDirs { base, names, attrs, budget } => {
                 put_place(out, *base);
@@ -495,7 +504,7 @@ impl<'a> Request<'a> {
     /// How many descriptors the reply may bring.
     pub fn max_files(&self) -> usize {
         match self {
-            Self::OpenMany { names, .. } => names.names().count(),
+            Self::OpenMany { files, .. } => files.iter().count(),
             _ => 1,
         }
     }
@@ -568,7 +577,7 @@ impl<'a> Request<'a> {
             },
             op::STAT_FS => Self::StatFs(place(from)?),
             op::READ_DIR => Self::ReadDir { place: place(from)?, attrs: from.bool()? },
-            op::OPEN_MANY => Self::OpenMany { base: place(from)?, names: names(from, MAX_OPEN)? },
+            op::OPEN_MANY => Self::OpenMany { base: place(from)?, files: files(from)? },
             op::READ_DIRS => Self::ReadDirs {
                 base: place(from)?,
                 names: names(from, MAX_LISTED)?,

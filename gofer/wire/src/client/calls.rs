@@ -9,7 +9,7 @@ use crate::{
     MAX_INLINE, MAX_OPEN, MAX_WALK, MAX_XATTR,
     attr::{Attr, FileId, Owner, SetAttr, StatFs},
     codec::{Malformed, Wire},
-    path::TreePath,
+    path::{TreePath, TreePaths},
     reply::{
         Directory, ListedBelow, Opened, WalkBody, WalkReply, decode_below, decode_directory, target,
     },
@@ -93,18 +93,18 @@ impl GoferClient {
         self.call_for_file(&Request::Open(place, how))
     }
 
-    /// Opens regular files of the directory `base` for reading: for each of `names`, which are at most
+    /// Opens regular files in and below the directory `base` for reading: for each of `files`, which are at most
     /// [`MAX_OPEN`], the open file or why it could not be opened.
     pub fn open_many(
         &self,
         base: Place<'_>,
-        names: TreePath<'_>,
+        files: TreePaths<'_>,
     ) -> Result<Vec<Result<Opened, Errno>>, Errno> {
-        let asked = names.names().count();
+        let asked = files.iter().count();
         if asked > MAX_OPEN {
             return Err(Errno::EINVAL);
         }
-        self.call(&Request::OpenMany { base, names }, |from, files| {
+        self.call(&Request::OpenMany { base, files }, |from, files| {
             let mut opened = Vec::with_capacity(asked);
             for _ in 0..asked {
                 opened.push(match from.option(Attr::decode)? {

@@ -34,7 +34,7 @@ fn samples() -> Vec<Request<'static>> {
         Request::SetAttr { place, expect: Some(Attr::default().id()), changes },
         Request::StatFs(place),
         Request::ReadDir { place, attrs: true },
-        Request::OpenMany { base: place, names: path },
+        Request::OpenMany { base: place, files: TreePaths::new(b"one\0two/three").unwrap() },
         Request::ReadDirs { base: place, names: path, attrs: true, budget: 7 },
         Request::ReadLink(place),
         Request::GetXattr { place, name: b"user.a" },

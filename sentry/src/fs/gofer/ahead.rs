@@ -10,9 +10,10 @@ use std::{
     },
 };
 
-use gofer_wire::{FileType, MAX_OPEN, Opened};
+use gofer_wire::{FileType, MAX_OPEN, Opened, TreePathBuf, TreePathsBuf};
 use platform::host;
 use ranked_sync::Mutex;
+use smallvec::SmallVec;
 
 use super::{inode::GoferInode, listing::Listing};
 use crate::{SysResult, lock_order};
@@ -28,6 +29,10 @@ const OPENS_BEFORE_AHEAD: u32 = 1;
 /// So many of the last files opened ahead were of use, out of as many that were not: then the
 /// first file of a directory brings others along.
 const TRUSTED: u32 = 16;
+/// Files of so many directories are opened with one request then, one above the other: of what is below each of them, too.
+const LEVELS: usize = 3;
+/// How far below.
+const MAX_DEPTH: usize = 4;
 
 /// As many as this process can spare.
 fn max_ahead() -> usize {
@@ -46,6 +51,17 @@ pub(super) struct FilesAhead {
     requests: AtomicU32,
     /// Which entries were opened, or asked for ahead.
     done: Mutex<lock_order::Leaf, Vec<bool>>,
+}
+
+impl FilesAhead {
+    /// The entry at this place of a list of so many is asked for.
+    fn was_asked(&self, at: usize, len: usize) {
+        let mut done = self.done.lock();
+        done.resize(len, false);
+        if let Some(done) = done.get_mut(at) {
+            *done = true;
+        }
+    }
 }
 
 /// An open file, counted as long as it is kept.
@@ -156,34 +172,36 @@ impl GoferInode {
         listing: &Arc<Listing>,
         name: &[u8],
     ) -> SysResult<Option<Arc<OwnedFd>>> {
-        let ahead = &listing.files;
-        let before = ahead.requests.fetch_add(1, Ordering::Relaxed);
-        let doublings = if self.tree.ahead.is_trusted() { 3 } else { before.min(3) };
+        let before = listing.files.requests.fetch_add(1, Ordering::Relaxed);
+        let is_trusted = self.tree.ahead.is_trusted();
+        let doublings = if is_trusted { 3 } else { before.min(3) };
         let max = (FIRST_AHEAD << doublings).min(MAX_OPEN as u32) as usize;
-        let names = {
-            let mut done = ahead.done.lock();
-            done.resize(listing.entries.len(), false);
-            listing.names_from(name, FileType::Regular, max, |at| {
-                done.get_mut(at).is_none_or(|done| std::mem::replace(done, true))
-            })?
-        };
-        let asked = names.as_path().names().count();
-        if asked < 2 {
+        let levels = if is_trusted { LEVELS } else { 1 };
+        let (base, wanted) = self.files_ahead(parent, listing, name, (max, levels))?;
+        if wanted.files.len() < 2 {
             return Ok(None);
         }
         self.tree.ahead.make_room();
-        let path = parent.path()?;
-        let opened =
-            self.tree.client.open_many(self.tree.place(path.as_path()), names.as_path())?;
-        let mut opened = names.as_path().names().zip(opened);
-        let first = opened.next().map(|(_, opened)| opened);
+        let path = base.path()?;
+        let place = self.tree.place(path.as_path());
+        let opened = self.tree.client.open_many(place, wanted.paths.as_paths())?;
+        let mut opened = opened.into_iter();
+        let first = opened.next();
         let counts = &self.tree.ahead.counts;
-        let others: Vec<_> = opened
-            .filter_map(|(name, opened)| Some((name.to_vec(), Ahead::new(opened.ok()?, counts))))
-            .collect();
-        self.tree.ahead.asked(u32::try_from(others.len()).unwrap_or(u32::MAX));
-        ahead.files.lock().extend(others);
-        self.tree.ahead.listings.lock().push_back(Arc::downgrade(listing));
+        let mut others = 0;
+        let mut last: Option<&Arc<Listing>> = None;
+        for ((listing, name), opened) in wanted.files.iter().skip(1).zip(opened) {
+            let Ok(opened) = opened else { continue };
+            others += 1;
+            let file = Ahead::new(opened, counts);
+            let before = listing.files.files.lock().insert(name.clone(), file);
+            drop(before);
+            if last.is_none_or(|last| !Arc::ptr_eq(last, listing)) {
+                self.tree.ahead.listings.lock().push_back(Arc::downgrade(listing));
+                last = Some(listing);
+            }
+        }
+        self.tree.ahead.asked(others);
         match first {
             Some(Ok(first)) => {
                 self.saw(first.attr);
@@ -192,5 +210,110 @@ impl GoferInode {
             Some(Err(errno)) => Err(errno.into()),
             None => Ok(None),
         }
+    }
+
+    /// The file `name` in the directory `parent`, and at most `max` others that a walk comes to next: in that
+    /// directory, in those in it, and in those that follow it, up to so many `levels` above. From which directory
+    /// the files are named, and the files.
+    fn files_ahead(
+        &self,
+        parent: &Arc<Self>,
+        listing: &Arc<Listing>,
+        name: &[u8],
+        (max, levels): (usize, usize),
+    ) -> SysResult<(Arc<Self>, Wanted)> {
+        let mut base = parent.clone();
+        let mut above: SmallVec<[(Arc<Listing>, Vec<u8>); LEVELS]> = SmallVec::new();
+        while above.len() + 1 < levels
+            && let Some((next, name)) = base.home()
+        {
+            let Some(listing) = next.listing.lock().clone() else { break };
+            above.push((listing, name));
+            base = next;
+        }
+        let mut dir = TreePathBuf::from_names(above.iter().rev().map(|(_, name)| &**name))?;
+        let mut wanted = Wanted { files: Vec::with_capacity(max), paths: TreePathsBuf::new(), max };
+        wanted.add(listing, name, &dir)?;
+        let first = listing.position(name);
+        if let Some(first) = first {
+            listing.files.was_asked(first, listing.entries.len());
+        }
+        wanted.add_files(listing, first.unwrap_or(0), &dir)?;
+        if levels > 1 {
+            wanted.add_directories(listing, 0, &mut dir, 0)?;
+        }
+        for (listing, name) in &above {
+            dir.pop();
+            let Some(at) = listing.position(name) else { break };
+            wanted.add_directories(listing, at + 1, &mut dir, 0)?;
+        }
+        Ok((base, wanted))
+    }
+}
+
+/// Files to be opened with one request.
+struct Wanted {
+    files: Vec<(Arc<Listing>, Vec<u8>)>,
+    paths: TreePathsBuf,
+    max: usize,
+}
+
+impl Wanted {
+    fn is_full(&self) -> bool {
+        self.files.len() >= self.max
+    }
+
+    fn add(&mut self, listing: &Arc<Listing>, name: &[u8], dir: &TreePathBuf) -> SysResult<()> {
+        self.paths.push(dir.as_path(), name)?;
+        self.files.push((listing.clone(), name.to_vec()));
+        Ok(())
+    }
+
+    /// The files of the directory `dir` that were not asked for yet, from one place of the list on.
+    fn add_files(
+        &mut self,
+        listing: &Arc<Listing>,
+        from: usize,
+        dir: &TreePathBuf,
+    ) -> SysResult<()> {
+        let mut done = listing.files.done.lock();
+        done.resize(listing.entries.len(), false);
+        for at in (from..listing.entries.len()).chain(0..from) {
+            if self.is_full() {
+                break;
+            }
+            let Some(entry) = listing.entries.get(at) else { break };
+            if entry.kind == FileType::Regular
+                && done.get_mut(at).is_some_and(|done| !std::mem::replace(done, true))
+            {
+                self.add(listing, entry.name, dir)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Files in the directories of `dir` that were listed ahead, from one place of the list on, and in those below.
+    fn add_directories(
+        &mut self,
+        listing: &Arc<Listing>,
+        from: usize,
+        dir: &mut TreePathBuf,
+        depth: usize,
+    ) -> SysResult<()> {
+        let entries = (from..listing.entries.len()).filter_map(|at| listing.entries.get(at));
+        for entry in entries.filter(|entry| entry.kind == FileType::Directory) {
+            if self.is_full() {
+                break;
+            }
+            // What comes after one that is not listed yet comes late.
+            let Some(below) = listing.listing_below(entry.name) else { break };
+            dir.push(entry.name)?;
+            self.add_files(&below, 0, dir)?;
+            if depth < MAX_DEPTH {
+                self.add_directories(&below, 0, dir, depth + 1)?;
+            }
+            dir.pop();
+        }
+        Ok(())
     }
 }

@@ -146,6 +146,11 @@ impl Listing {
         }
     }
 
+    /// The listing of the directory `name` in this one, if it came with this one and was not looked up yet.
+    pub(super) fn listing_below(&self, name: &[u8]) -> Option<Arc<Self>> {
+        self.below.lock().get(name).map(|below| below.listing.clone())
+    }
+
     pub(super) fn has_below(&self, name: &[u8]) -> bool {
         self.below.lock().contains_key(name)
     }

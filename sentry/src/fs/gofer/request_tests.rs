@@ -65,6 +65,20 @@ impl Served {
             .map_err(|error| error.errno())
     }
 
+    /// The names in a directory, as they are listed.
+    fn list(&self, path: &str) -> Vec<String> {
+        let how = OpenHow::open((libc::O_RDONLY | libc::O_DIRECTORY) as u32, 0).unwrap();
+        let dir = open(&self.cx, self.cx.cwd(), path.as_bytes(), &how).unwrap();
+        let mut names = Vec::new();
+        let sink = &mut |entry: crate::vfs::DirEntry<'_>| {
+            names.push(String::from_utf8(entry.name.to_vec()).unwrap());
+            true
+        };
+        dir.ops().iterate(&dir, 0, sink).unwrap();
+        names.retain(|name| !name.starts_with('.'));
+        names
+    }
+
     fn asked(&self, f: impl FnOnce()) -> u64 {
         let before = self.client.requests();
         f();
@@ -165,18 +179,7 @@ fn a_walk_through_a_tree_is_few_requests() {
             fs::write(dir.join(format!("../g{at}")), b"other").unwrap();
         }
     }
-    let list = |path: &str| {
-        let how = OpenHow::open((libc::O_RDONLY | libc::O_DIRECTORY) as u32, 0).unwrap();
-        let dir = open(&served.cx, served.cx.cwd(), path.as_bytes(), &how).unwrap();
-        let mut names = Vec::new();
-        let sink = &mut |entry: crate::vfs::DirEntry<'_>| {
-            names.push(String::from_utf8(entry.name.to_vec()).unwrap());
-            true
-        };
-        dir.ops().iterate(&dir, 0, sink).unwrap();
-        names.retain(|name| !name.starts_with('.'));
-        names
-    };
+    let list = |path: &str| served.list(path);
     let mut seen = 0;
     let find = |seen: &mut usize| {
         let mut to_do = vec!["/tree".to_owned()];
@@ -207,6 +210,36 @@ fn a_walk_through_a_tree_is_few_requests() {
     let asked = served.asked(read);
     assert!(asked < 300, "{asked}");
     assert_eq!(served.asked(read), 0);
+}
+
+#[test]
+fn files_of_several_directories_are_opened_with_one_request() {
+    let served = Served::overlay("read");
+    for dir in 0..100 {
+        let dir = served.dir.join(format!("tree/d{dir}/sub"));
+        fs::create_dir_all(&dir).unwrap();
+        for at in 0..3 {
+            fs::write(dir.join(format!("f{at}")), b"some").unwrap();
+            fs::write(dir.join(format!("../g{at}")), b"other").unwrap();
+        }
+    }
+    let mut read = 0;
+    let asked = served.asked(|| {
+        let mut to_do = vec!["/tree".to_owned()];
+        while let Some(path) = to_do.pop() {
+            if path.rsplit('/').next().unwrap().starts_with(['f', 'g']) {
+                served.open(&path, libc::O_RDONLY).unwrap();
+                read += 1;
+                continue;
+            }
+            to_do.extend(served.list(&path).into_iter().rev().map(|name| format!("{path}/{name}")));
+        }
+    });
+    assert_eq!(read, 600);
+    assert!(asked < 60, "{asked}");
+    // Each is what its name says, wherever it was opened.
+    let meta = |path: &str| served.stat(path).unwrap().size;
+    assert_eq!((meta("/tree/d7/sub/f1"), meta("/tree/d7/g1")), (4, 5));
 }
 
 #[test]

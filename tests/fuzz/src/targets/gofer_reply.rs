@@ -14,7 +14,7 @@ use std::{
 use arbitrary::Unstructured;
 use gofer_wire::{
     Attr, FileType, GoferClient, MAX_FRAGMENT, OpenHow, Place, RenameFlags, SetAttr, SocketKind,
-    StatFs, TreeId, TreeInfo, TreePath, VERSION, WalkEnd,
+    StatFs, TreeId, TreeInfo, TreePath, TreePaths, VERSION, WalkEnd,
     codec::{Reader, Wire, Writer},
     reply::{
         DirEntry, DirItem, HelloReply, WalkBody, decode_below, decode_directory, encode_status,
@@ -233,7 +233,8 @@ fn make_call(client: &GoferClient, call: u8) -> Vec<OwnedFd> {
         }
         3 => keep(client.open(place, OpenHow::READ)),
         4 => {
-            if let Ok(files) = client.open_many(place, path("a/b/c")) {
+            let files = TreePaths::new(b"a\0b/d\0c").expect("paths");
+            if let Ok(files) = client.open_many(place, files) {
                 assert_eq!(files.len(), 3);
                 files.into_iter().for_each(keep);
             }

@@ -3,7 +3,7 @@
 
 use gofer_wire::{
     Access, Device, FileId, MAX_NAME, MAX_OPEN, OpenFlags, OpenHow, Owner, Place, RenameFlags,
-    SetAttr, SetTime, SocketKind, Timestamp, TreeId, TreePath, TreePathBuf, VERSION,
+    SetAttr, SetTime, SocketKind, Timestamp, TreeId, TreePath, TreePathBuf, TreePaths, VERSION,
     codec::Writer,
     path::check_name,
     request::{NewNode, NodeKind, Request, Walk},
@@ -38,6 +38,13 @@ fn run(data: &[u8]) {
         Request::Rename { from, to, .. } | Request::Link { from, to } => {
             check_path(from.path);
             check_path(to);
+        }
+        Request::OpenMany { base, files } => {
+            check_path(base.path);
+            files.iter().for_each(|file| {
+                assert!(!file.is_root());
+                check_path(file);
+            });
         }
         Request::GetAttr(place) | Request::Unlink(place) => check_path(place.path),
         _ => {}
@@ -103,7 +110,7 @@ pub(super) fn requests() -> Vec<Request<'static>> {
         Request::SetAttr { place, expect: Some(id), changes },
         Request::StatFs(root),
         Request::ReadDir { place: root, attrs: true },
-        Request::OpenMany { base: root, names: path("a/b/c") },
+        Request::OpenMany { base: root, files: TreePaths::new(b"a\0dir/b\0c").expect("paths") },
         Request::ReadDirs { base: root, names: path("dir/empty"), attrs: true, budget: 100 },
         Request::ReadLink(Place::new(tree, path("up"))),
         Request::GetXattr { place, name: b"user.a" },
