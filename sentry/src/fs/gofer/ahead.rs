@@ -53,14 +53,29 @@ pub(super) struct FilesAhead {
     done: Mutex<lock_order::Leaf, Vec<bool>>,
 }
 
-impl FilesAhead {
-    /// The entry at this place of a list of so many is asked for.
-    fn was_asked(&self, at: usize, len: usize) {
-        let mut done = self.done.lock();
-        done.resize(len, false);
-        if let Some(done) = done.get_mut(at) {
-            *done = true;
+impl Listing {
+    /// Takes over what is known of the files from an earlier listing of this directory.
+    pub(super) fn take_files(&self, from: &Self) {
+        let files = std::mem::take(&mut *from.files.files.lock());
+        self.files.files.lock().extend(files);
+        if self.entries.len() == from.entries.len() {
+            let done = std::mem::take(&mut *from.files.done.lock());
+            *self.files.done.lock() = done;
         }
+        self.files.opens.store(from.files.opens.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.files.requests.store(from.files.requests.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+
+    /// The file `name` is opened, which is not to be asked for again; how many were before.
+    fn count_open(&self, name: &[u8]) -> u32 {
+        if let Some(at) = self.position(name) {
+            let mut done = self.files.done.lock();
+            done.resize(self.entries.len(), false);
+            if let Some(done) = done.get_mut(at) {
+                *done = true;
+            }
+        }
+        self.files.opens.fetch_add(1, Ordering::Relaxed)
     }
 }
 
@@ -150,7 +165,7 @@ impl GoferInode {
         if max_ahead() < MAX_OPEN {
             return Ok(None);
         }
-        let before = ahead.opens.fetch_add(1, Ordering::Relaxed);
+        let before = listing.count_open(&name);
         if before < OPENS_BEFORE_AHEAD && !self.tree.ahead.is_trusted() {
             return Ok(None);
         }
@@ -159,10 +174,10 @@ impl GoferInode {
 
     /// This file was opened along with its look-up.
     pub(super) fn count_open(&self) {
-        if let Some((parent, _)) = self.home()
-            && let Some(listing) = &*parent.listing.lock()
-        {
-            listing.files.opens.fetch_add(1, Ordering::Relaxed);
+        let Some((parent, name)) = self.home() else { return };
+        let listing = parent.listing.lock().clone();
+        if let Some(listing) = listing {
+            listing.count_open(&name);
         }
     }
 
@@ -234,11 +249,7 @@ impl GoferInode {
         let mut dir = TreePathBuf::from_names(above.iter().rev().map(|(_, name)| &**name))?;
         let mut wanted = Wanted { files: Vec::with_capacity(max), paths: TreePathsBuf::new(), max };
         wanted.add(listing, name, &dir)?;
-        let first = listing.position(name);
-        if let Some(first) = first {
-            listing.files.was_asked(first, listing.entries.len());
-        }
-        wanted.add_files(listing, first.unwrap_or(0), &dir)?;
+        wanted.add_files(listing, listing.position(name).unwrap_or(0), &dir)?;
         if levels > 1 {
             wanted.add_directories(listing, 0, &mut dir, 0)?;
         }

@@ -337,6 +337,7 @@ impl GoferInode {
         if let Ok(new) = self.ask_for_listing(true) {
             let below = std::mem::take(&mut *listing.below.lock());
             *new.below.lock() = below;
+            new.take_files(listing);
             new.listed.store(listing.listed.load(Ordering::Relaxed), Ordering::Relaxed);
             self.tree.listings.attrs_wanted.fetch_add(1, Ordering::Relaxed);
         }
