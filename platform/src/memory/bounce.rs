@@ -1,7 +1,5 @@
 //! A private buffer that host calls can fill as if it were guest memory.
 
-#![allow(unsafe_code, reason = "lends its bytes as a volatile slice")]
-
 use super::VolatileSlice;
 
 /// Bytes of this process's own.
@@ -16,8 +14,7 @@ impl Bounce {
 
     /// For a host call to fill.
     pub fn slice(&mut self) -> VolatileSlice<'_> {
-        // SAFETY: the vector is borrowed mutably for as long as the slice lives.
-        unsafe { VolatileSlice::new(self.0.as_mut_ptr(), self.0.len()) }
+        VolatileSlice::lend(&mut self.0)
     }
 
     pub fn bytes(&self) -> &[u8] {

@@ -26,6 +26,12 @@ impl<'a> VolatileSlice<'a> {
         Self { ptr, len, lifetime: PhantomData }
     }
 
+    /// Bytes of this process's own, for a host call to fill.
+    pub fn lend(bytes: &'a mut [u8]) -> Self {
+        // SAFETY: borrowed for 'a, and reached in no other way meanwhile.
+        unsafe { Self::new(bytes.as_mut_ptr(), bytes.len()) }
+    }
+
     /// Bytes in the slice.
     pub fn len(&self) -> usize {
         self.len

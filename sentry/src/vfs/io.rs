@@ -150,7 +150,7 @@ impl<'a> IoDst<'a> {
 
     /// Calls `f` with the memory of up to `max` bytes, mapped here and writable, so that a host call
     /// can fill it without a copy in between; `f` returns how many bytes it filled, and the cursor
-    /// advances by that. Guest memory that is not in the memory file, and kernel buffers, go through a
+    /// advances by that. Guest memory that is not in the memory file goes through a
     /// bounce buffer. `f` may be called once only, and may block: no lock is held.
     pub fn fill_with(
         &mut self,
@@ -158,10 +158,18 @@ impl<'a> IoDst<'a> {
         f: &mut dyn FnMut(&[VolatileSlice<'_>]) -> Result<usize, Errno>,
     ) -> Result<usize, Errno> {
         let max = max.min(self.left);
-        if let Place::User { mm, iovecs, index, within } = &self.place {
-            let window = window(iovecs, *index, *within, max);
-            if let Some(pinned) = mm.pin_for_io(&window, true)? {
-                let n = f(&pinned.slices())?;
+        match &mut self.place {
+            Place::User { mm, iovecs, index, within } => {
+                let window = window(iovecs, *index, *within, max);
+                if let Some(pinned) = mm.pin_for_io(&window, true)? {
+                    let n = f(&pinned.slices())?;
+                    self.advance(n);
+                    return Ok(n);
+                }
+            }
+            Place::Kernel { buffer, done } => {
+                let room = buffer.get_mut(*done..*done + max).ok_or(Errno::EFAULT)?;
+                let n = f(&[VolatileSlice::lend(room)])?;
                 self.advance(n);
                 return Ok(n);
             }
@@ -256,7 +264,7 @@ impl<'a> IoSrc<'a> {
     }
 
     /// Calls `f` with the memory of up to `max` bytes for a host call to read, as
-    /// [`IoDst::fill_with`] does for filling.
+    /// [`IoDst::fill_with`] does for filling. Kernel buffers go through a bounce buffer, too.
     pub fn drain_with(
         &mut self,
         max: usize,
