@@ -25,6 +25,8 @@ mod space;
 mod stub;
 mod system_area;
 mod tables;
+#[cfg(test)]
+mod tests;
 mod trial;
 mod vcpu;
 
@@ -99,9 +101,17 @@ pub(crate) fn create_in_time(
 impl KvmPlatform {
     /// Makes the virtual machine, and tries it.
     pub(crate) fn new(device: OwnedFd, memory: Arc<MemoryFile>) -> Result<Self, PlatformError> {
+        Self::with_vcpus(device, memory, None)
+    }
+
+    fn with_vcpus(
+        device: OwnedFd,
+        memory: Arc<MemoryFile>,
+        vcpus: Option<usize>,
+    ) -> Result<Self, PlatformError> {
         kick::install_handler()
             .map_err(|errno| PlatformError::Host { what: "a signal handler", errno })?;
-        let machine = Machine::new(device, memory)?;
+        let machine = Machine::new(device, memory, vcpus)?;
         let faults = trial::syscall_faults(&machine)?;
         machine.syscall_faults.store(faults, Ordering::Relaxed);
         // The host's vDSO is not in guests' address spaces: its functions make system calls.

@@ -59,7 +59,8 @@ on_all_platforms! {
     a_context_can_move,
     single_steps,
     new_contexts_start_clean,
-    many_changes_in_one_batch;
+    many_changes_in_one_batch,
+    a_file_that_became_shorter_is_a_bus_error;
     with_stub_processes:
     a_killed_stub_is_an_error,
     the_vdso_reads_the_clock_without_a_call,
@@ -574,6 +575,35 @@ fn many_changes_in_one_batch(host: &Host) {
     let mut context = guest.context(0);
     assert_eq!(next_syscall(&mut *context).0, 0);
     assert_eq!(guest.data_u64(0), 0);
+}
+
+fn a_file_that_became_shorter_is_a_bus_error(host: &Host) {
+    use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
+    const FILE: u64 = 0x6000_0000;
+    // mov rax, [rbx]; syscall; jmp back
+    let guest = host.guest(&[0x48, 0x8b, 0x03, 0x0f, 0x05, 0xeb, 0xf9]);
+    let file = memfd_create("file", MemfdFlags::CLOEXEC).unwrap();
+    ftruncate(&file, 2 * PAGE).unwrap();
+    rustix::io::pwrite(&file, &[7; 8], PAGE).unwrap();
+    let file = Arc::new(file);
+    let backing = Backing::Host { file: file.clone(), offset: 0, shared: true };
+    let (len, prot) = (4 * PAGE, Prot::READ);
+    guest.space.apply(&[MapOp::Map { addr: FILE, len, prot, backing, populate: false }]).unwrap();
+    let mut context = guest.context(0);
+    context.registers().unwrap().rbx = FILE + PAGE;
+    assert_eq!(next_syscall(&mut *context).0, 0x0707_0707);
+    let is_bus_error = |trap: Trap, addr: u64| {
+        let Trap::Exception(info) = trap else { panic!("{trap:x?}") };
+        assert_eq!((info.signal, info.code, info.addr), (libc::SIGBUS, 2, addr));
+    };
+    context.registers().unwrap().rbx = FILE + 2 * PAGE;
+    is_bus_error(next(&mut *context), FILE + 2 * PAGE);
+    ftruncate(&*file, PAGE).unwrap();
+    context.registers().unwrap().rbx = FILE + PAGE + 8;
+    is_bus_error(next(&mut *context), FILE + PAGE + 8);
+    // What it has again is there again.
+    ftruncate(&*file, 2 * PAGE).unwrap();
+    assert_eq!(next_syscall(&mut *context).0, 0);
 }
 
 fn the_vdso_reads_the_clock_without_a_call(host: &Host) {

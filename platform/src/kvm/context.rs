@@ -45,6 +45,8 @@ pub(super) struct KvmContext {
     /// The vCPU it had last.
     vcpu: Option<u64>,
     single_step: bool,
+    /// Whether the trap flag was on when it stopped.
+    stepping: bool,
     /// Where a mapped page faulted last, and how often in a row.
     stale: (u64, u32),
 }
@@ -72,6 +74,7 @@ impl KvmContext {
             saved: Arc::default(),
             vcpu: None,
             single_step: false,
+            stepping: false,
             stale: (0, 0),
         };
         context.start_anew();
@@ -106,6 +109,7 @@ impl KvmContext {
         let flags = if self.single_step { EFLAGS_TRAP } else { 0 };
         let target = self.space.target();
         let event = vcpu.run(&self.machine, target, &self.kicker, &mut self.registers, flags)?;
+        self.stepping = self.registers.eflags & EFLAGS_TRAP != 0;
         if self.single_step {
             self.registers.eflags = self.registers.eflags & !EFLAGS_TRAP | own_trap;
         }
@@ -212,21 +216,23 @@ impl KvmContext {
 
     fn syscall(&self, compat: bool) -> Trap {
         let regs = &self.registers;
-        let number = regs.orig_rax;
         if !compat {
+            // As the kernel: the upper half of RAX does not count.
+            let number = i64::from(regs.orig_rax as i32) as u64;
             let args = [regs.rdi, regs.rsi, regs.rdx, regs.r10, regs.r8, regs.r9];
             return Trap::Syscall { number, args, compat };
         }
         let args = [regs.rbx, regs.rcx, regs.rdx, regs.rsi, regs.rdi, regs.rbp];
         let args = args.map(|arg| u64::from(arg as u32));
-        Trap::Syscall { number: u64::from(number as u32), args, compat }
+        Trap::Syscall { number: u64::from(regs.orig_rax as u32), args, compat }
     }
 
     fn exception(&mut self, vector: u64, code: u64) -> Result<Trap, PlatformError> {
         if exception::wants_xstate(vector) {
             self.fetch()?;
         }
-        let (rip, stepping) = (self.registers.rip, self.single_step);
+        let rip = self.registers.rip;
+        let stepping = vector == stub::VECTOR_DEBUG && self.is_step();
         Ok(Trap::Exception(exception::info(vector, code, rip, stepping, self.xstate.as_ref())))
     }
 
@@ -274,6 +280,16 @@ impl KvmContext {
             }
             _ => Ok(()),
         }
+    }
+
+    /// Whether a debug exception is a single step. Guests have no breakpoint registers: only one instruction
+    /// raises it otherwise. The last step may have turned the flag off.
+    fn is_step(&self) -> bool {
+        const ICEBP: u8 = 0xf1;
+        let mut code = [0];
+        self.stepping
+            || self.space.peek(self.registers.rip.wrapping_sub(1), &mut code) != code.len()
+            || code != [ICEBP]
     }
 
     /// INT 0x80, on a host that takes it for no instruction.

@@ -52,7 +52,7 @@ pub(super) fn wants_xstate(vector: u64) -> bool {
     matches!(vector, X87 | SIMD)
 }
 
-/// `stepping`: the thread was to run one instruction.
+/// `stepping`: a debug exception is a single step.
 pub(super) fn info(
     vector: u64,
     error_code: u64,

@@ -47,8 +47,8 @@ fn failed(errno: Errno) -> PlatformError {
 }
 
 impl Files {
-    pub(super) fn new() -> Result<Self, PlatformError> {
-        let mut len = FILES_MAX;
+    /// `len`: guest-physical addresses that there are for them.
+    pub(super) fn new(mut len: u64) -> Result<Self, PlatformError> {
         let area = loop {
             match Reserved::addresses(len) {
                 Ok(area) => break area,

@@ -4,7 +4,7 @@
 //! guest-physical                       virtual, ring 0 only
 //! 4 GiB    system area ─────────────── SYSTEM_VA
 //!            stub code, IDT, page tables, two pages a vCPU
-//! 32 GiB   host files, as they are mapped
+//! 20 GiB   host files, as they are mapped
 //! then     pieces of the memory file, as they are first used
 //! ```
 //!
@@ -37,8 +37,8 @@ pub(super) const LARGE_PAGE: u64 = 2 << 20;
 /// The entry of a root for the supervisor half.
 pub(super) const SYSTEM_ROOT_ENTRY: usize = 256;
 
-/// Maps of host files.
-pub(super) const FILES_GPA: u64 = 32 << 30;
+/// Maps of host files: so much, but no more than a quarter of what the processor can address.
+pub(super) const FILES_GPA: u64 = SYSTEM_GPA + BANK * BANK_COUNT as u64;
 pub(super) const FILES_MAX: u64 = 256 << 30;
 /// Pieces of the memory file and of the file area become slots of this size when they are first used.
 pub(super) const CHUNK: u64 = 256 << 20;

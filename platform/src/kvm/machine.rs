@@ -65,9 +65,11 @@ pub(super) mod vmm_error {
 
 impl Machine {
     /// `device`: `/dev/kvm`; the virtual machine takes the place of that descriptor, and no other can be made.
+    /// `vcpus`: at most so many, if not as many as the host is good for.
     pub(super) fn new(
         device: OwnedFd,
         memory: Arc<MemoryFile>,
+        vcpus: Option<usize>,
     ) -> Result<Arc<Self>, PlatformError> {
         let no_descriptor = |error| PlatformError::Host {
             what: "a descriptor for the virtual machine",
@@ -106,17 +108,17 @@ impl Machine {
         // SAFETY: the descriptor is the virtual machine's, and is given away.
         let vm = unsafe { kvm.create_vmfd_from_rawfd(place.into_raw_fd()) }
             .map_err(refused("the size of a vCPU"))?;
-        let slots = Slots::new(features.address_bits);
+        let (slots, files) = Slots::new(features.address_bits);
         let system = SystemArea::new(&vm, &slots)?;
         let cpus = crate::host::cpu_count();
-        let wanted = (cpus * VCPUS_PER_CPU).clamp(VCPUS_MIN, VCPUS_MAX);
+        let wanted = vcpus.unwrap_or_else(|| (cpus * VCPUS_PER_CPU).clamp(VCPUS_MIN, VCPUS_MAX));
         // One is the commander's.
         let pool = Pool::new(wanted.min(kvm.get_max_vcpus().saturating_sub(1)).max(1));
         Ok(Arc::new(Self {
             pool,
             vm,
             system,
-            files: Files::new()?,
+            files: Files::new(files)?,
             slots,
             memory,
             cpuid,
@@ -160,6 +162,11 @@ impl Machine {
 
     pub(super) fn give_back_root(&self, root: u64) {
         self.system.give_back_root(root);
+    }
+
+    #[cfg(test)]
+    pub(super) fn pages_made(&self) -> u64 {
+        self.system.pages_made()
     }
 
     pub(super) fn add_slot(&self, gpa: u64, len: u64, address: u64) -> Result<(), PlatformError> {

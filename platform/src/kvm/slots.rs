@@ -33,12 +33,13 @@ struct State {
 }
 
 impl Slots {
-    /// `address_bits`: of guest-physical addresses.
-    pub(super) fn new(address_bits: u32) -> Self {
+    /// `address_bits`: of guest-physical addresses. Also: how much there is for host files.
+    pub(super) fn new(address_bits: u32) -> (Self, u64) {
         let end = 1u64 << address_bits.clamp(32, 52);
+        let files = FILES_MAX.min(end / 4);
         let state =
-            State { next_slot: 0, chunks: HashMap::new(), next_chunk: FILES_GPA + FILES_MAX, end };
-        Self { state: Mutex::new(state) }
+            State { next_slot: 0, chunks: HashMap::new(), next_chunk: FILES_GPA + files, end };
+        (Self { state: Mutex::new(state) }, files)
     }
 
     /// Makes `len` bytes of this process from `address` on appear at `gpa`. They stay mapped as long as `vm` is.

@@ -146,6 +146,12 @@ impl SystemArea {
         self.free.lock().pages.extend(pages);
     }
 
+    /// How many pages were ever handed out.
+    #[cfg(test)]
+    pub(super) fn pages_made(&self) -> u64 {
+        (self.free.lock().next - SYSTEM_GPA - DYNAMIC) / PAGE
+    }
+
     pub(super) fn give_back_root(&self, root: u64) {
         self.free.lock().roots.push(root);
     }
