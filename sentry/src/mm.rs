@@ -17,6 +17,7 @@
 mod access;
 mod advise;
 mod batch;
+mod constants;
 mod fault;
 mod fetch;
 mod hot_pages;

@@ -1,6 +1,9 @@
 //! Access to guest memory, as the guest itself would access it.
 
-use std::sync::atomic::Ordering;
+use std::{
+    os::fd::{AsFd, OwnedFd},
+    sync::{Arc, atomic::Ordering},
+};
 
 use linux_abi::Errno;
 use platform::{
@@ -13,6 +16,7 @@ use super::{
     MemoryManager,
     pma::{Place, Pma},
     state::MmState,
+    vma::Source,
 };
 use crate::{
     user::{UserAddr, UserMemory},
@@ -74,6 +78,16 @@ impl MmState {
     }
 }
 
+impl MmState {
+    /// Is what is mapped at `addr` a file whose bytes do not change?
+    fn is_constant(&self, addr: u64) -> bool {
+        self.vmas.find(addr).is_some_and(|(_, vma)| match &vma.source {
+            Source::File { file, .. } => file.mappable.is_constant(),
+            Source::Anonymous => false,
+        })
+    }
+}
+
 impl MemoryManager {
     /// Does `each` for the pieces of `addr..addr + len`, with how far it is; how many bytes were done. Stops where the
     /// guest could not go on; `EFAULT` when that is at once.
@@ -100,16 +114,25 @@ impl MemoryManager {
                                 return Ok(done);
                             }
                         }
-                        Spot::Host(pma, within, len) => break Some((pma.clone(), within, len)),
+                        Spot::Host(pma, within, len) => {
+                            let is_constant = !write && state.is_constant(at);
+                            break Some((pma.clone(), within, len, is_constant));
+                        }
                         Spot::Missing => break None,
                     }
                 }
             };
             // Without the lock: these wait for the host, or change the mappings.
             match host {
-                Some((Pma { place: Place::Host { file, offset, .. }, .. }, within, len)) => {
+                Some((
+                    Pma { place: Place::Host { file, offset, .. }, .. },
+                    within,
+                    len,
+                    is_constant,
+                )) => {
                     let at = offset.saturating_add(within);
-                    match each(done, Piece::Host(&file, at, len as usize)) {
+                    let piece = Piece::Host { file: &file, at, len: len as usize, is_constant };
+                    match each(done, piece) {
                         Ok(0) | Err(_) => return partial(done),
                         Ok(n) => done += n,
                     }
@@ -247,12 +270,11 @@ impl MemoryManager {
 
 /// `f` on a word of a host file.
 fn file_word<T>(
-    file: &std::os::fd::OwnedFd,
+    file: &OwnedFd,
     at: u64,
     write: bool,
     f: &impl Fn(&std::sync::atomic::AtomicU32) -> T,
 ) -> Result<T, Errno> {
-    use std::os::fd::AsFd;
     let mut bounce = platform::memory::Bounce::new(4);
     if host::preadv(file.as_fd(), &[bounce.slice()], at)? != 4 {
         return Err(Errno::EFAULT);
@@ -271,8 +293,13 @@ fn file_word<T>(
 /// A contiguous piece of guest memory.
 enum Piece<'a> {
     Memory(VolatileSlice<'a>),
-    /// File, offset in it, length.
-    Host(&'a std::os::fd::OwnedFd, u64, usize),
+    /// Of a file, from an offset on. `is_constant`: its bytes do not change.
+    Host {
+        file: &'a Arc<OwnedFd>,
+        at: u64,
+        len: usize,
+        is_constant: bool,
+    },
 }
 
 fn partial(done: usize) -> Result<usize, Errno> {
@@ -281,14 +308,19 @@ fn partial(done: usize) -> Result<usize, Errno> {
 
 impl UserMemory for MemoryManager {
     fn copy_in_partial(&self, addr: UserAddr, dst: &mut [u8]) -> Result<usize, Errno> {
-        use std::os::fd::AsFd;
         let len = dst.len();
         self.walk(addr, len, false, &mut |done, piece| {
             let rest = dst.get_mut(done..).ok_or(Errno::EFAULT)?;
             match piece {
                 Piece::Memory(slice) => Ok(slice.copy_to(rest)),
-                Piece::Host(file, at, len) => {
+                Piece::Host { file, at, len, is_constant } => {
                     let len = len.min(rest.len()).min(64 << 10);
+                    if is_constant
+                        && let Some(to) = rest.get_mut(..len)
+                        && self.constants.get(file, at, to)
+                    {
+                        return Ok(len);
+                    }
                     let mut bounce = platform::memory::Bounce::new(len);
                     let n = host::preadv(file.as_fd(), &[bounce.slice()], at)?;
                     if n == 0 {
@@ -303,6 +335,9 @@ impl UserMemory for MemoryManager {
                     let (to, from) = (rest.get_mut(..len), bounce.bytes().get(..len));
                     let (Some(to), Some(from)) = (to, from) else { return Ok(0) };
                     to.copy_from_slice(from);
+                    if is_constant {
+                        self.constants.put(file, at, from);
+                    }
                     Ok(len)
                 }
             }
@@ -310,12 +345,11 @@ impl UserMemory for MemoryManager {
     }
 
     fn copy_out_partial(&self, addr: UserAddr, src: &[u8]) -> Result<usize, Errno> {
-        use std::os::fd::AsFd;
         self.walk(addr, src.len(), true, &mut |done, piece| {
             let rest = src.get(done..).ok_or(Errno::EFAULT)?;
             match piece {
                 Piece::Memory(slice) => Ok(slice.copy_from(rest)),
-                Piece::Host(file, at, len) => {
+                Piece::Host { file, at, len, .. } => {
                     let len = len.min(rest.len()).min(64 << 10);
                     let mut bounce = platform::memory::Bounce::new(len);
                     let from = rest.get(..len).ok_or(Errno::EFAULT)?;

@@ -19,6 +19,7 @@ use smallvec::SmallVec;
 
 use super::{
     batch::Batch,
+    constants::Constants,
     hot_pages::HotPages,
     pins::Pins,
     pma::Owner,
@@ -79,6 +80,7 @@ pub struct MemoryManager {
     pub(super) pins: Pins,
     pub(super) hot: HotPages,
     pub(super) rewrites: Mutex<lock_order::Rewrites, Rewrites>,
+    pub(super) constants: Constants,
 }
 
 impl MemoryManager {
@@ -111,6 +113,7 @@ impl MemoryManager {
             pins: Pins::default(),
             hot,
             rewrites: Mutex::default(),
+            constants: Constants::default(),
         })
     }
 

@@ -248,6 +248,11 @@ pub trait Mappable: Send + Sync + fmt::Debug {
         self.size()
     }
 
+    /// Do its bytes never change, unless somebody breaks a promise?
+    fn is_constant(&self) -> bool {
+        false
+    }
+
     /// Writes dirty pages back (msync(2)).
     fn sync_pages(&self, _offset: u64, _len: u64) -> SysResult<()> {
         Ok(())

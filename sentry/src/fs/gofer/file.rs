@@ -115,6 +115,10 @@ impl Mappable for GoferMapping {
         self.inode.fixed_size().unwrap_or_else(|| self.size())
     }
 
+    fn is_constant(&self) -> bool {
+        self.inode.tree.immutable
+    }
+
     fn sync_pages(&self, _offset: u64, _len: u64) -> SysResult<()> {
         // A shared mapping in the stub is the host's own; syncing the file covers it.
         Ok(host::sync_file(self.file.as_fd(), true)?)
