@@ -378,10 +378,35 @@ impl MemoryFile {
             if start >= range.end {
                 return;
             }
-            let end = rustix::fs::seek(&self.file, SeekFrom::Hole(start)).unwrap_or(range.end);
-            at = end.min(range.end).max(start + PAGE_SIZE);
-            each(FileRange { start: start.max(range.start), end: at.min(range.end) });
+            let start = start.max(range.start);
+            // SEEK_HOLE would look at all pages up to the next hole, which may lie far behind the range.
+            at = self.present_until(FileRange { start, end: range.end }).max(start + PAGE_SIZE);
+            each(FileRange { start, end: at.min(range.end) });
         }
+    }
+
+    /// The first page of the range that the host does not hold.
+    fn present_until(&self, range: FileRange) -> u64 {
+        const PAGES: u64 = 256;
+        let mut present = [0u8; PAGES as usize];
+        let mut at = range.start;
+        while at < range.end {
+            let part = FileRange { start: at, end: range.end.min(at + PAGES * PAGE_SIZE) };
+            let slice = self.slice(part);
+            // SAFETY: the slice is mapped, and there is a byte for each page of it.
+            let result =
+                unsafe { libc::mincore(slice.as_ptr().cast(), slice.len(), present.as_mut_ptr()) };
+            let pages = slice.len() / PAGE_SIZE as usize;
+            if result != 0 || pages == 0 {
+                return at;
+            }
+            let pages = present.get(..pages).unwrap_or_default();
+            if let Some(absent) = pages.iter().position(|page| page & 1 == 0) {
+                return at + absent as u64 * PAGE_SIZE;
+            }
+            at = part.end;
+        }
+        range.end
     }
 
     /// Bytes in use: what the host holds for the file now, and what was charged besides.
@@ -454,6 +479,24 @@ mod tests {
         let mut bytes = [1u8; 16];
         memory.slice(again).sub(PAGE as usize, 16).copy_to(&mut bytes);
         assert_eq!(bytes, [0; 16]);
+    }
+
+    #[test]
+    fn data_ranges_end_with_the_range_and_with_each_hole() {
+        let memory = MemoryFile::new(None).unwrap();
+        let range = memory.allocate(1024 * PAGE, None).unwrap();
+        memory.slice(range.sub(PAGE, 600 * PAGE)).fill(7);
+        memory.slice(range.sub(700 * PAGE, 2 * PAGE)).fill(7);
+        let found = |part: FileRange| {
+            let mut data = Vec::new();
+            memory.data_ranges(part, &mut |data_range| data.push(data_range));
+            data
+        };
+        let (long, short) = (range.sub(PAGE, 600 * PAGE), range.sub(700 * PAGE, 2 * PAGE));
+        assert_eq!(found(range), [long, short]);
+        assert_eq!(found(range.sub(2 * PAGE, 3 * PAGE)), [range.sub(2 * PAGE, 3 * PAGE)]);
+        assert_eq!(found(range.sub(0, PAGE)), []);
+        assert_eq!(found(range.sub(701 * PAGE, 300 * PAGE)), [range.sub(701 * PAGE, PAGE)]);
     }
 
     #[test]
