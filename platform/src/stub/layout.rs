@@ -153,7 +153,7 @@ pub(crate) const CALL_LOAD_EXTENDED: u32 = 7;
 
 /// How often a thread looks for a reply before it rings the bell: some 180 microseconds, in which the mapper can
 /// change its memory and the file server answer most requests. Only while it is looked after.
-pub(crate) const CALL_LOOKS: u32 = 6000;
+pub(crate) const CALL_LOOKS: u32 = 1000;
 
 /// How the stub answers a call: by the words of the answers from 1 on, or from this on by code:
 /// the clock, then `sched_yield`.
