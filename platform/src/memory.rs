@@ -8,4 +8,5 @@ mod warm;
 
 pub use bounce::Bounce;
 pub use memory_file::{FileRange, MemoryFile};
+pub(crate) use space::join_neighbours;
 pub use volatile::VolatileSlice;

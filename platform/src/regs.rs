@@ -40,6 +40,15 @@ pub struct Registers {
     pub gs: u64,
 }
 
+impl Registers {
+    /// Those of a thread that has run nothing yet.
+    pub(crate) fn fresh() -> Self {
+        /// Interrupts on, and the bit that is always set.
+        const EFLAGS: u64 = 0x202;
+        Self { cs: CODE_64, ss: DATA, eflags: EFLAGS, orig_rax: u64::MAX, ..Self::default() }
+    }
+}
+
 /// Extended state (x87, SSE, AVX, AVX-512 …) in the standard XSAVE format, as the
 /// host kernel writes it behind a signal frame: the legacy 512 bytes with
 /// `sw_reserved` filled in (`struct _fpx_sw_bytes`, `FP_XSTATE_MAGIC1`), the

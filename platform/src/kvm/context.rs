@@ -18,11 +18,9 @@ use super::{
 };
 use crate::{
     AddressSpace, Context, Kick, PAGE_SIZE, PlatformError, Registers, Trap, XState,
-    regs::{CODE_64, DATA},
     stub::layout::USER_END,
 };
 
-const EFLAGS_INITIAL: u64 = 0x202;
 const EFLAGS_TRAP: u64 = 0x100;
 /// How often in a row a page that is mapped may fault before its entry is made anew, and before the
 /// host is taken not to work.
@@ -51,16 +49,6 @@ pub(super) struct KvmContext {
     stale: (u64, u32),
 }
 
-fn fresh_registers() -> Registers {
-    Registers {
-        cs: CODE_64,
-        ss: DATA,
-        eflags: EFLAGS_INITIAL,
-        orig_rax: u64::MAX,
-        ..Registers::default()
-    }
-}
-
 impl KvmContext {
     pub(super) fn new(space: Arc<KvmSpace>) -> Self {
         let machine = space.machine.clone();
@@ -68,7 +56,7 @@ impl KvmContext {
             machine,
             space,
             kicker: Arc::default(),
-            registers: fresh_registers(),
+            registers: Registers::fresh(),
             bases: None,
             xstate: None,
             saved: Arc::default(),
@@ -82,7 +70,7 @@ impl KvmContext {
     }
 
     fn start_anew(&mut self) {
-        self.registers = fresh_registers();
+        self.registers = Registers::fresh();
         self.xstate = Some(self.machine.format.initial());
         self.saved = Arc::default();
         self.saved.put(saved::State { xstate: self.machine.format.initial(), bases: (0, 0) });

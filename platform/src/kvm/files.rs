@@ -10,7 +10,11 @@ use linux_abi::Errno;
 use ranked_sync::Mutex;
 
 use super::{layout::*, machine::Machine, reserved::Reserved};
-use crate::{PlatformError, host, lock_order::KvmFiles, memory::VolatileSlice};
+use crate::{
+    PlatformError, host,
+    lock_order::KvmFiles,
+    memory::{VolatileSlice, join_neighbours},
+};
 
 /// The area, and what is where.
 #[derive(Debug)]
@@ -144,16 +148,7 @@ impl State {
     }
 
     fn give_back(&mut self, start: u64, len: u64) {
-        let (mut start, mut end) = (start, start + len);
-        if let Some((&before, &before_end)) = self.free.range(..start).next_back()
-            && before_end == start
-        {
-            self.free.remove(&before);
-            start = before;
-        }
-        if let Some(after_end) = self.free.remove(&end) {
-            end = after_end;
-        }
+        let (start, end) = join_neighbours(&mut self.free, start, start + len);
         self.free.insert(start, end);
     }
 }

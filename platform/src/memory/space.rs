@@ -97,16 +97,7 @@ impl Space {
         if range.is_empty() {
             return;
         }
-        let FileRange { mut start, mut end } = range;
-        if let Some((&before, &before_end)) = self.free.range(..start).next_back()
-            && before_end == start
-        {
-            self.free.remove(&before);
-            start = before;
-        }
-        if let Some(after_end) = self.free.remove(&end) {
-            end = after_end;
-        }
+        let (start, end) = join_neighbours(&mut self.free, range.start, range.end);
         if end == self.fresh {
             self.fresh = start;
         } else {
@@ -182,6 +173,24 @@ impl Space {
             }
         }
     }
+}
+
+/// Takes out of `ranges` (start -> end) those which touch `start..end`; all of it together.
+pub(crate) fn join_neighbours(
+    ranges: &mut BTreeMap<u64, u64>,
+    mut start: u64,
+    mut end: u64,
+) -> (u64, u64) {
+    if let Some((&before, &before_end)) = ranges.range(..start).next_back()
+        && before_end == start
+    {
+        ranges.remove(&before);
+        start = before;
+    }
+    if let Some(after_end) = ranges.remove(&end) {
+        end = after_end;
+    }
+    (start, end)
 }
 
 #[cfg(test)]

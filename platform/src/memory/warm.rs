@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::FileRange;
+use super::{FileRange, space::join_neighbours};
 
 /// How many runs are looked at for one that is large enough.
 const FIT_TRIES: usize = 64;
@@ -38,16 +38,7 @@ impl Warm {
             return false;
         }
         self.bytes += range.len();
-        let FileRange { mut start, mut end } = range;
-        if let Some((&before, &before_end)) = self.runs.range(..start).next_back()
-            && before_end == start
-        {
-            self.runs.remove(&before);
-            start = before;
-        }
-        if let Some(after_end) = self.runs.remove(&end) {
-            end = after_end;
-        }
+        let (start, end) = join_neighbours(&mut self.runs, range.start, range.end);
         self.runs.insert(start, end);
         true
     }

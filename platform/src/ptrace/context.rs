@@ -18,7 +18,6 @@ use crate::{
 };
 
 const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
-const EFLAGS_INITIAL: u64 = 0x202;
 const CODE_32: u64 = 0x23;
 
 /// `si_code` of faults that are page faults.
@@ -58,16 +57,6 @@ pub(super) struct PtraceContext {
     fault: Option<(u64, u64, AccessKind)>,
 }
 
-fn fresh_registers() -> Registers {
-    Registers {
-        cs: CODE_64,
-        ss: DATA,
-        eflags: EFLAGS_INITIAL,
-        orig_rax: u64::MAX,
-        ..Registers::default()
-    }
-}
-
 /// What the kernel would take for a request to restart a call (`ERESTARTSYS` to
 /// `ERESTART_RESTARTBLOCK`) when a signal is pending at its end.
 fn is_restart(value: u64) -> bool {
@@ -85,7 +74,7 @@ impl PtraceContext {
             kicker,
             pair,
             registers: None,
-            wanted: fresh_registers(),
+            wanted: Registers::fresh(),
             xstate: None,
             call: None,
             single_step: false,
@@ -101,7 +90,7 @@ impl PtraceContext {
         let thread = self.thread.insert(thread);
         self.tid = tid;
         self.registers = Some(Registers::default());
-        self.wanted = fresh_registers();
+        self.wanted = Registers::fresh();
         self.call = None;
         self.fault = None;
         self.xstate = Some(self.space.format(thread)?.initial());

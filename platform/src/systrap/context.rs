@@ -14,7 +14,6 @@ use super::{
 use crate::{
     AccessKind, AddressSpace, Answers, Context, ExceptionInfo, Kick, PlatformError, Registers,
     Trap, XState,
-    regs::{CODE_64, DATA},
     stub::{Kicker, layout::KICK_SIGNAL},
 };
 
@@ -22,7 +21,6 @@ use crate::{
 const TRAP_PAGE_FAULT: u64 = 14;
 const FAULT_WRITE: u64 = 1 << 1;
 const FAULT_EXECUTE: u64 = 1 << 4;
-const EFLAGS_INITIAL: u64 = 0x202;
 const EFLAGS_TRAP: u64 = 1 << 8;
 
 /// See the module.
@@ -46,16 +44,6 @@ pub(super) struct SystrapContext {
     hot_sites: HotSites,
 }
 
-fn fresh_registers() -> Registers {
-    Registers {
-        cs: CODE_64,
-        ss: DATA,
-        eflags: EFLAGS_INITIAL,
-        orig_rax: u64::MAX,
-        ..Registers::default()
-    }
-}
-
 impl SystrapContext {
     pub(super) fn new(space: Arc<SystrapSpace>) -> Result<Self, PlatformError> {
         let kicker = space.system.kicker();
@@ -63,7 +51,7 @@ impl SystrapContext {
             space,
             thread: None,
             kicker,
-            registers: fresh_registers(),
+            registers: Registers::fresh(),
             fetched: true,
             xstate: None,
             result: 0,
@@ -85,7 +73,7 @@ impl SystrapContext {
             fetched.inspect_err(|_| self.space.process.kill())?;
         }
         self.xstate = Some(self.space.format(&thread)?.initial());
-        self.registers = fresh_registers();
+        self.registers = Registers::fresh();
         self.fetched = true;
         self.gs_base = 0;
         self.hot_sites = HotSites::default();
