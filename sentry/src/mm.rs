@@ -18,6 +18,7 @@ mod access;
 mod advise;
 mod batch;
 mod constants;
+mod deferred;
 mod fault;
 mod fetch;
 mod hot_pages;

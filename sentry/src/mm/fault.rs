@@ -66,7 +66,9 @@ enum Step {
 impl MemoryManager {
     /// Makes the page at `addr` accessible in this way, or says which signal it is. For faults of guest code.
     pub fn handle_fault(&self, addr: u64, access: AccessKind) -> Result<(), FaultError> {
-        self.resolve(addr, access, true)
+        self.resolve(addr, access, true)?;
+        let bus = FaultError { signal: libc::SIGBUS, code: BUS_ADRERR, addr };
+        self.tell_deferred(page_down(addr)).map_err(|_| bus)
     }
 
     /// Makes the page at `addr` accessible to the sentry on the guest's behalf.
@@ -93,7 +95,7 @@ impl MemoryManager {
                             continue;
                         }
                         fetched.install(&mut state, range.start, part, prot, &mut batch, false);
-                        self.commit(&state, &batch, &[])
+                        self.commit(&mut state, &batch, &[])
                             .map_err(|_| fault(libc::SIGBUS, BUS_ADRERR))?;
                         if access != AccessKind::Write || want.shared {
                             return Ok(());
@@ -158,7 +160,7 @@ impl MemoryManager {
             pma.advance(page - range.start);
             let mut batch = Batch::default();
             batch.map(page..page + PAGE_SIZE, &pma, false);
-            self.commit(&state, &batch, &[]).map_err(|_| bus)?;
+            self.commit(&mut state, &batch, &[]).map_err(|_| bus)?;
             return Ok(Step::Done);
         }
         let Some(gap) =
@@ -186,7 +188,7 @@ impl MemoryManager {
         let mut batch = Batch::default();
         state
             .fill_gap(&self.memory, gap, prot, &mut batch, Populate::Little)
-            .and_then(|()| self.commit(&state, &batch, &[]))
+            .and_then(|()| self.commit(&mut state, &batch, &[]))
             .map_err(|_| bus)?;
         Ok(Step::Done)
     }

@@ -1,8 +1,12 @@
-//! Pages that are written right after fork(2), again and again: the stack, the thread's own data, the allocator's.
+//! What is used right after fork(2), again and again: pages that are written (the stack, the thread's own data, the
+//! allocator's), and mappings that are touched at all.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU32, Ordering},
+use std::{
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
 use ranked_sync::Mutex;
@@ -14,15 +18,31 @@ const PAGES_MAX: usize = 24;
 /// Only the first faults after a fork tell what is written between fork and exec, or between two forks.
 const NOTED_AFTER_FORK: u32 = 16;
 
+/// A child is told of its inherited mappings one by one so many times; then of all that are left. So many touches are
+/// remembered.
+const TOUCHES_BEFORE_ALL: u32 = 8;
+const TOUCHES_MAX: usize = 64;
+
 /// What a process and those forked from it (until they exec) have learnt.
 ///
-/// fork copies these pages at once, and leaves the parent's as they are: that saves both sides the copy-on-write
-/// fault, which costs several times as much as copying the page.
+/// fork copies the pages that are written at once, and leaves the parent's as they are: that saves both sides the copy-on-write
+/// fault, which costs several times as much as copying the page. Mappings that no child touched before it executed
+/// something are not made on the host (`deferred`).
 #[derive(Debug, Default)]
 pub(super) struct HotPages {
-    family: Arc<Mutex<lock_order::Leaf, Vec<u64>>>,
+    family: Arc<Mutex<lock_order::Leaf, Family>>,
     /// Faults that may still be noted.
     left: AtomicU32,
+    /// Touches of deferred mappings of this process.
+    touches: AtomicU32,
+}
+
+#[derive(Debug, Default)]
+struct Family {
+    /// Written pages.
+    written: Vec<u64>,
+    /// Touched pages of deferred mappings, in order.
+    touched: Vec<u64>,
 }
 
 impl HotPages {
@@ -33,7 +53,7 @@ impl HotPages {
             return;
         }
         self.left.store(left - 1, Ordering::Relaxed);
-        let mut pages = self.family.lock();
+        let pages = &mut self.family.lock().written;
         if pages.contains(&page) {
             return;
         }
@@ -45,14 +65,38 @@ impl HotPages {
 
     /// The pages, in order.
     pub(super) fn sorted(&self) -> Vec<u64> {
-        let mut pages = self.family.lock().clone();
+        let mut pages = self.family.lock().written.clone();
         pages.sort_unstable();
         pages
+    }
+
+    /// A mapping that the host had not been told of was touched at `page`. True when it had better be told of all.
+    pub(super) fn note_touch(&self, page: u64) -> bool {
+        {
+            let touched = &mut self.family.lock().touched;
+            if touched.len() < TOUCHES_MAX
+                && let Err(at) = touched.binary_search(&page)
+            {
+                touched.insert(at, page);
+            }
+        }
+        self.touches.fetch_add(1, Ordering::Relaxed) >= TOUCHES_BEFORE_ALL
+    }
+
+    /// Was a page in `range` touched in another child?
+    pub(super) fn is_touched(&self, range: &Range<u64>) -> bool {
+        let touched = &self.family.lock().touched;
+        let first = touched.partition_point(|page| *page < range.start);
+        touched.get(first).is_some_and(|page| *page < range.end)
     }
 
     /// A fork happens: for the child, which shares what is learnt.
     pub(super) fn fork(&self) -> Self {
         self.left.store(NOTED_AFTER_FORK, Ordering::Relaxed);
-        Self { family: self.family.clone(), left: AtomicU32::new(NOTED_AFTER_FORK) }
+        Self {
+            family: self.family.clone(),
+            left: AtomicU32::new(NOTED_AFTER_FORK),
+            touches: AtomicU32::new(0),
+        }
     }
 }

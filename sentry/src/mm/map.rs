@@ -45,6 +45,8 @@ pub struct MapRequest {
     pub source: Source,
     /// MAP_POPULATE.
     pub populate: bool,
+    /// More mappings are about to be made before any of them is used.
+    pub is_part: bool,
 }
 
 impl MapRequest {
@@ -59,6 +61,7 @@ impl MapRequest {
             flags: VmaFlags::empty(),
             source: Source::Anonymous,
             populate: false,
+            is_part: false,
         }
     }
 }
@@ -108,12 +111,15 @@ impl MemoryManager {
             let vma = self.new_vma(&state, &request, &range)?;
             let (mut batch, mut freed) = (Batch::default(), Freed::new());
             state.discard_vmas(range.clone());
-            if state.remove_pmas(range.clone(), &mut freed) {
+            let unseen = state.deferred.covers(&range);
+            let replaces = state.remove_pmas(range.clone(), &mut freed);
+            if replaces {
                 batch.unmap(range.clone());
             }
             self.register(&vma);
             let populate =
                 request.populate || vma.flags.contains(VmaFlags::LOCKED) && !vma.prot.is_empty();
+            state.defer(&range, unseen, request.is_part && !replaces && !populate);
             let (prot, anonymous) = (vma.prot, vma.is_anonymous());
             state.insert_vma(range.clone(), vma);
             let filled = if anonymous {
@@ -125,7 +131,7 @@ impl MemoryManager {
                 }
                 Ok(())
             };
-            return match filled.and_then(|()| self.commit(&state, &batch, &freed)) {
+            return match filled.and_then(|()| self.commit(&mut state, &batch, &freed)) {
                 Ok(()) => Ok(start),
                 Err(errno) => {
                     self.undo(&mut state, range);

@@ -129,6 +129,6 @@ impl MemoryManager {
             }
         }
         // The host refuses to unmap only when its process is dead.
-        let _ = self.commit(&state, &batch, &freed);
+        let _ = self.commit(&mut state, &batch, &freed);
     }
 }

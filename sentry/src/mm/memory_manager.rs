@@ -11,7 +11,7 @@ use std::{
 
 use linux_abi::Errno;
 use platform::{
-    AddressSpace, PAGE_SIZE, PlatformError,
+    AddressSpace, MapOp, PAGE_SIZE, PlatformError, Prot,
     memory::{FileRange, MemoryFile},
 };
 use ranked_sync::{Mutex, RwLock, RwLockWriteGuard};
@@ -20,6 +20,7 @@ use smallvec::SmallVec;
 use super::{
     batch::Batch,
     constants::Constants,
+    deferred::{self, Until},
     hot_pages::HotPages,
     pins::Pins,
     pma::Owner,
@@ -136,7 +137,7 @@ impl MemoryManager {
     /// To be called with the lock held for writing.
     pub(super) fn commit(
         &self,
-        state: &MmState,
+        state: &mut MmState,
         batch: &Batch,
         freed: &[FileRange],
     ) -> Result<(), Errno> {
@@ -147,7 +148,7 @@ impl MemoryManager {
         };
         if !state.is_building && !batch.ops().is_empty() {
             // On failure what was to be freed may still be mapped: it stays allocated.
-            self.space.apply(batch.ops()).map_err(|error| host_errno(&error))?;
+            self.tell(state, batch.ops())?;
         }
         if let Some(undone) = undone {
             self.restore(state, &undone)?;
@@ -156,6 +157,51 @@ impl MemoryManager {
             self.pins.release(&self.memory, range);
         }
         Ok(())
+    }
+
+    /// Tells the host of changes, and of what waited for one.
+    fn tell(&self, state: &mut MmState, ops: &[MapOp]) -> Result<(), Errno> {
+        if state.deferred.is_empty() {
+            return self.space.apply(ops).map_err(|error| host_errno(&error));
+        }
+        let told = state.deferred.outside(ops);
+        for op in ops {
+            if let MapOp::Unmap { addr, len } = *op
+                && state.pmas.is_free(addr..addr.saturating_add(len))
+            {
+                state.deferred.remove(addr..addr.saturating_add(len));
+            }
+        }
+        if told.is_empty() {
+            return Ok(());
+        }
+        let due = state.deferred.take(false);
+        let due = deferred::batch_of(&state.pmas, &due);
+        let ops = [due.ops(), &told].concat();
+        self.space.apply(&ops).map_err(|error| host_errno(&error))
+    }
+
+    /// Tells the host of the mapping of `page`, which guest code touched, and of others that will be touched too, if that was
+    /// deferred.
+    pub(super) fn tell_deferred(&self, page: u64) -> Result<(), Errno> {
+        if self.state.read().deferred.is_empty() {
+            return Ok(());
+        }
+        let mut state = self.write_state();
+        let Some((range, until)) = state.deferred.find(page) else { return Ok(()) };
+        let due = match until {
+            Until::Change => state.deferred.take(false),
+            Until::Touch if self.hot.note_touch(page) => state.deferred.take(true),
+            Until::Touch => {
+                let pages = state.pmas.find(page).map_or(range.clone(), |(pages, _)| {
+                    pages.start.max(range.start)..pages.end.min(range.end)
+                });
+                state.deferred.remove(pages.clone());
+                vec![pages]
+            }
+        };
+        let batch = deferred::batch_of(&state.pmas, &due);
+        self.space.apply(batch.ops()).map_err(|error| host_errno(&error))
     }
 
     /// The state, to change.
@@ -184,7 +230,7 @@ impl MemoryManager {
         );
         child.limits.copy_from(&self.limits);
         // The parent's pages become read-only before the child can see any.
-        self.commit(&state, &own, &[])?;
+        self.commit(&mut state, &own, &[])?;
         let rewrites = self.rewrites.lock().fork(&self.memory);
         if !rewrites.is_empty() {
             child.space.inherit_rewrites(&*self.space);
@@ -198,18 +244,23 @@ impl MemoryManager {
         Ok(child)
     }
 
-    /// Tells the host of all mappings of a child of fork. By its own thread, while the parent runs on; pages that
-    /// fork copied because they will be written come with it.
+    /// Tells the host of the mappings of a child of fork that are known to be used by such children. By its own thread, while
+    /// the parent runs on; pages that fork copied because they will be written come with it.
     pub(crate) fn finish_fork(&self) -> Result<(), Errno> {
         let hot = self.hot.sorted();
         let mut state = self.write_state();
         state.is_building = false;
         let mut batch = Batch::default();
-        for (range, pma) in state.pmas.iter() {
+        let MmState { pmas, deferred, .. } = &mut *state;
+        for (range, pma) in pmas.iter() {
             let copied = pma.owner == Owner::Own
                 && !pma.copies_on_write()
                 && hot.binary_search(&range.start).is_ok();
-            batch.map(range, pma, copied);
+            // Text has pages of its own in between: rewritten ones.
+            let waits = !copied && !pma.prot.contains(Prot::EXEC) && !self.hot.is_touched(&range);
+            if !(waits && deferred.add(range.clone(), Until::Touch)) {
+                batch.map(range, pma, copied);
+            }
         }
         let rewritten: Vec<_> = self.rewrites.lock().map_ops().collect();
         let ops = [batch.ops(), &rewritten].concat();
@@ -276,7 +327,7 @@ impl MemoryManager {
                 batch.map(at..range.end, &piece, false);
             }
         }
-        self.commit(&state, &batch, &[])
+        self.commit(&mut state, &batch, &[])
     }
 
     /// Until `finish_building` the host hears of nothing. For an image that no one runs yet.

@@ -151,6 +151,9 @@ fn map_op(page: u64, range: FileRange) -> MapOp {
 
 /// The private text at `page`, if nothing has been written there: its page range, from the page on.
 fn text_at(state: &MmState, page: u64) -> Option<(Range<u64>, Pma)> {
+    if state.deferred.find(page).is_some() {
+        return None;
+    }
     let (vma_range, vma) = state.vmas.find(page)?;
     let plain = matches!(vma.source, Source::File { .. })
         && !vma.is_shared()

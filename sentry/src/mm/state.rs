@@ -10,7 +10,7 @@ use platform::{
 
 use super::{
     batch::Batch,
-    fetch::copy_pages,
+    deferred::{Deferred, Until},
     pma::{Owner, Place, Pma},
     range_map::{RangeMap, RangeValue},
     vma::{Vma, VmaFlags},
@@ -71,6 +71,8 @@ pub(super) struct MmState {
     pub(super) image: ImageInfo,
     /// The host is not told of changes yet; see `MemoryManager::start_building`.
     pub(super) is_building: bool,
+    /// What the host is told of later.
+    pub(super) deferred: Deferred,
     /// VMAs taken out; dropped once the lock is free, as the last use of a file may do a lot.
     pub(super) removed: Vec<Vma>,
 }
@@ -90,6 +92,48 @@ impl Populate {
     /// For memory that a program asks for.
     pub(super) fn asked_for(all: bool) -> Self {
         if all { Self::All } else { Self::Present }
+    }
+}
+
+/// Memory for copies of single pages, all of it together: copies of neighbours are neighbours, and one mapping.
+struct Copies<'a> {
+    memory: &'a MemoryFile,
+    /// What is left of it.
+    left: Option<FileRange>,
+    /// The host holds it already.
+    is_present: bool,
+}
+
+impl<'a> Copies<'a> {
+    fn new(memory: &'a MemoryFile, pages: usize) -> Self {
+        let len = pages as u64 * PAGE_SIZE;
+        let present = memory.allocate_present(len, None);
+        let left = present.or_else(|| memory.allocate(len, None).ok());
+        Self { memory, left, is_present: present.is_some() }
+    }
+
+    /// A copy of the page at `place`, which is in the memory file.
+    fn copy_page(&mut self, place: &Place) -> Option<FileRange> {
+        let Place::Memory { offset, .. } = *place else { return None };
+        let left = self.left.filter(|left| !left.is_empty())?;
+        let copy = left.sub(0, PAGE_SIZE);
+        let page =
+            self.memory.slice(FileRange { start: offset, end: offset.checked_add(PAGE_SIZE)? });
+        if self.is_present {
+            self.memory.slice(copy).copy_from_slice(&page);
+        } else {
+            self.memory.write(copy, page).ok()?;
+        }
+        self.left = Some(left.sub(PAGE_SIZE, left.len() - PAGE_SIZE));
+        Some(copy)
+    }
+}
+
+impl Drop for Copies<'_> {
+    fn drop(&mut self) {
+        if let Some(left) = self.left.filter(|left| !left.is_empty()) {
+            self.memory.release(left);
+        }
     }
 }
 
@@ -126,6 +170,7 @@ impl MmState {
             mmap_base,
             image: ImageInfo::default(),
             is_building: false,
+            deferred: Deferred::default(),
             removed: Vec::new(),
         }
     }
@@ -182,6 +227,16 @@ impl MmState {
             freed.extend(pma.memory(part.end - part.start));
         }
         !removed.is_empty()
+    }
+
+    /// A new mapping is put at `range`. `unseen`: nothing was mapped there on the host, though something should have
+    /// been. `is_part`: it may wait for others, and there was nothing.
+    pub(super) fn defer(&mut self, range: &Range<u64>, unseen: bool, is_part: bool) {
+        if is_part {
+            self.deferred.add(range.clone(), Until::Change);
+        } else if !unseen {
+            self.deferred.remove(range.clone());
+        }
     }
 
     /// The end of the covered prefix of `range`: where the first hole is.
@@ -267,6 +322,7 @@ impl MmState {
         own: &mut Batch,
     ) -> Result<Self, Errno> {
         let mut child = Self::new(self.mmap_base);
+        let mut copies = Copies::new(memory, hot.len());
         child.is_building = true;
         child.image = self.image.clone();
         let vmas: Vec<_> = self.vmas.iter().map(|(range, vma)| (range, vma.clone())).collect();
@@ -290,7 +346,7 @@ impl MmState {
                     for &page in hot.iter().skip(first).take_while(|&&page| page < part.end) {
                         let mut hot_pma = pma.clone();
                         hot_pma.advance(page - part.start);
-                        let Ok(copy) = copy_pages(memory, &hot_pma.place, PAGE_SIZE) else { break };
+                        let Some(copy) = copies.copy_page(&hot_pma.place) else { break };
                         self.fork_pages(&mut child, memory, &part, at..page, &pma, own);
                         hot_pma.place = Place::own(copy);
                         child.pmas.insert(page..page + PAGE_SIZE, hot_pma);

@@ -26,6 +26,8 @@ const MAP_FIXED: u32 = 0x10;
 const MAP_ANONYMOUS: u32 = 0x20;
 const MAP_32BIT: u32 = 0x40;
 const MAP_GROWSDOWN: u32 = 0x100;
+/// Means nothing any more; the dynamic linker still sets it for the parts of a library (`MAP_COPY`).
+const MAP_DENYWRITE: u32 = 0x800;
 const MAP_LOCKED: u32 = 0x2000;
 const MAP_NORESERVE: u32 = 0x4000;
 const MAP_POPULATE: u32 = 0x8000;
@@ -88,6 +90,7 @@ pub(super) fn sys_mmap(
             return err!(EINVAL);
         }
         request = map_file(request, flags, &file, offset)?;
+        request.is_part = kind == MAP_PRIVATE && flags & MAP_DENYWRITE != 0;
     } else {
         if flags & MAP_HUGETLB != 0 {
             return err!(ENOMEM);
