@@ -21,6 +21,7 @@ mod constants;
 mod deferred;
 mod fault;
 mod fetch;
+mod fork;
 mod hot_pages;
 mod lock;
 mod map;

@@ -4,7 +4,7 @@ use std::{ops::Range, sync::Arc};
 
 use platform::{Backing, MapOp, Prot};
 
-use super::pma::Pma;
+use super::{pma::Pma, range_map::RangeValue};
 
 /// Operations in order; neighbours which continue each other become one.
 #[derive(Debug, Default)]
@@ -39,6 +39,21 @@ impl Batch {
             return;
         }
         self.ops.push(MapOp::Map { addr: range.start, len, prot, backing, populate });
+    }
+
+    /// Maps the pages `part` of the page range `all`, which is `pma`.
+    pub(super) fn map_part(
+        &mut self,
+        all: &Range<u64>,
+        part: Range<u64>,
+        pma: &Pma,
+        populate: bool,
+    ) {
+        if part.start < part.end {
+            let mut pma = pma.clone();
+            pma.advance(part.start - all.start);
+            self.map(part, &pma, populate);
+        }
     }
 
     pub(super) fn unmap(&mut self, range: Range<u64>) {

@@ -1,8 +1,8 @@
 //! Mappings that the host is not told of at once: several are told together, and some never.
 //!
 //! A host mapping costs a hand-off to the stub process, or its part of one after fork(2). The dynamic linker maps a library
-//! piece by piece before it looks at any; a forked child often executes another program before it has touched most
-//! of what it inherited. Where a deferred mapping is touched, the fault tells the host.
+//! piece by piece before it looks at any; a forked child seldom looks at the locales and caches that its parent mapped.
+//! Where a deferred mapping is touched, the fault tells the host.
 //!
 //! What is in here, the host maps *nothing* at: so that nothing old is in reach, and changes need not be told either.
 

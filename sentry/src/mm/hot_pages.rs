@@ -1,12 +1,9 @@
 //! What is used right after fork(2), again and again: pages that are written (the stack, the thread's own data, the
 //! allocator's), and mappings that are touched at all.
 
-use std::{
-    ops::Range,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
+use std::sync::{
+    Arc,
+    atomic::{AtomicU32, Ordering},
 };
 
 use ranked_sync::Mutex;
@@ -18,6 +15,8 @@ const PAGES_MAX: usize = 24;
 /// Only the first faults after a fork tell what is written between fork and exec, or between two forks.
 const NOTED_AFTER_FORK: u32 = 16;
 
+/// Before so many forks nothing is learnt: most programs that fork do it a few times.
+const FORKS_BEFORE_LEARNING: u32 = 6;
 /// A child is told of its inherited mappings one by one so many times; then of all that are left. So many touches are
 /// remembered.
 const TOUCHES_BEFORE_ALL: u32 = 8;
@@ -43,6 +42,7 @@ struct Family {
     written: Vec<u64>,
     /// Touched pages of deferred mappings, in order.
     touched: Vec<u64>,
+    forks: u32,
 }
 
 impl HotPages {
@@ -63,11 +63,14 @@ impl HotPages {
         pages.push(page);
     }
 
-    /// The pages, in order.
-    pub(super) fn sorted(&self) -> Vec<u64> {
-        let mut pages = self.family.lock().written.clone();
+    /// The written pages, in order; `None` while there are too few forks to learn from.
+    pub(super) fn written(&self) -> Option<Vec<u64>> {
+        let mut pages = {
+            let family = self.family.lock();
+            (family.forks >= FORKS_BEFORE_LEARNING).then(|| family.written.clone())?
+        };
         pages.sort_unstable();
-        pages
+        Some(pages)
     }
 
     /// A mapping that the host had not been told of was touched at `page`. True when it had better be told of all.
@@ -83,16 +86,20 @@ impl HotPages {
         self.touches.fetch_add(1, Ordering::Relaxed) >= TOUCHES_BEFORE_ALL
     }
 
-    /// Was a page in `range` touched in another child?
-    pub(super) fn is_touched(&self, range: &Range<u64>) -> bool {
-        let touched = &self.family.lock().touched;
-        let first = touched.partition_point(|page| *page < range.start);
-        touched.get(first).is_some_and(|page| *page < range.end)
+    /// The pages of mappings that children touched which had not been told of them, in order; `None` while there are too few
+    /// forks to learn from.
+    pub(super) fn touched(&self) -> Option<Vec<u64>> {
+        let family = self.family.lock();
+        (family.forks > FORKS_BEFORE_LEARNING).then(|| family.touched.clone())
     }
 
     /// A fork happens: for the child, which shares what is learnt.
     pub(super) fn fork(&self) -> Self {
         self.left.store(NOTED_AFTER_FORK, Ordering::Relaxed);
+        {
+            let mut family = self.family.lock();
+            family.forks = family.forks.saturating_add(1);
+        }
         Self {
             family: self.family.clone(),
             left: AtomicU32::new(NOTED_AFTER_FORK),

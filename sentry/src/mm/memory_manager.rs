@@ -11,7 +11,7 @@ use std::{
 
 use linux_abi::Errno;
 use platform::{
-    AddressSpace, MapOp, PAGE_SIZE, PlatformError, Prot,
+    AddressSpace, MapOp, PAGE_SIZE, PlatformError,
     memory::{FileRange, MemoryFile},
 };
 use ranked_sync::{Mutex, RwLock, RwLockWriteGuard};
@@ -23,8 +23,6 @@ use super::{
     deferred::{self, Until},
     hot_pages::HotPages,
     pins::Pins,
-    pma::Owner,
-    range_map::RangeValue,
     rewrites::Rewrites,
     state::{ImageInfo, MmState},
     vma::Vma,
@@ -210,61 +208,8 @@ impl MemoryManager {
     }
 
     /// The same for an address space that no one else can reach yet, while another's lock is held.
-    fn write_nested(&self) -> Writing<'_> {
+    pub(super) fn write_nested(&self) -> Writing<'_> {
         Writing { guard: self.state.write_nested(), removed: Vec::new() }
-    }
-
-    /// A copy-on-write copy in `space`, for fork(2), whose host mappings [`Self::finish_fork`] makes. `alone`: the
-    /// caller is the only thread, so that pages do not change while they are copied.
-    pub fn fork(&self, space: Arc<dyn AddressSpace>, alone: bool) -> Result<Arc<Self>, Errno> {
-        let hot = if alone { self.hot.sorted() } else { Vec::new() };
-        let mut state = self.write_state();
-        let mut own = Batch::default();
-        let child = state.fork(&self.memory, &hot, &mut own)?;
-        let child = Self::with_state(
-            space,
-            self.memory.clone(),
-            self.user_range.clone(),
-            child,
-            self.hot.fork(),
-        );
-        child.limits.copy_from(&self.limits);
-        // The parent's pages become read-only before the child can see any.
-        self.commit(&mut state, &own, &[])?;
-        let rewrites = self.rewrites.lock().fork(&self.memory);
-        if !rewrites.is_empty() {
-            child.space.inherit_rewrites(&*self.space);
-            *child.rewrites.lock() = rewrites;
-        }
-        let child_state = child.write_nested();
-        for (_, vma) in child_state.vmas.iter() {
-            child.register(vma);
-        }
-        drop(child_state);
-        Ok(child)
-    }
-
-    /// Tells the host of the mappings of a child of fork that are known to be used by such children. By its own thread, while
-    /// the parent runs on; pages that fork copied because they will be written come with it.
-    pub(crate) fn finish_fork(&self) -> Result<(), Errno> {
-        let hot = self.hot.sorted();
-        let mut state = self.write_state();
-        state.is_building = false;
-        let mut batch = Batch::default();
-        let MmState { pmas, deferred, .. } = &mut *state;
-        for (range, pma) in pmas.iter() {
-            let copied = pma.owner == Owner::Own
-                && !pma.copies_on_write()
-                && hot.binary_search(&range.start).is_ok();
-            // Text has pages of its own in between: rewritten ones.
-            let waits = !copied && !pma.prot.contains(Prot::EXEC) && !self.hot.is_touched(&range);
-            if !(waits && deferred.add(range.clone(), Until::Touch)) {
-                batch.map(range, pma, copied);
-            }
-        }
-        let rewritten: Vec<_> = self.rewrites.lock().map_ops().collect();
-        let ops = [batch.ops(), &rewritten].concat();
-        self.space.apply(&ops).map_err(|error| host_errno(&error))
     }
 
     /// Top-down placement starts below `base`.
@@ -312,20 +257,11 @@ impl MemoryManager {
             for data in parts {
                 let start = range.start + (data.start - memory.start);
                 let end = range.start + (data.end - memory.start);
-                for (part, populate) in [(at..start, false), (start..end, true)] {
-                    if !part.is_empty() {
-                        let mut piece = pma.clone();
-                        piece.advance(part.start - range.start);
-                        batch.map(part, &piece, populate);
-                    }
-                }
+                batch.map_part(&range, at..start, pma, false);
+                batch.map_part(&range, start..end, pma, true);
                 at = end;
             }
-            if at < range.end {
-                let mut piece = pma.clone();
-                piece.advance(at - range.start);
-                batch.map(at..range.end, &piece, false);
-            }
+            batch.map_part(&range, at..range.end, pma, false);
         }
         self.commit(&mut state, &batch, &[])
     }
@@ -390,7 +326,7 @@ impl fmt::Debug for MemoryManager {
 }
 
 /// What a guest is told when the host refuses.
-fn host_errno(error: &PlatformError) -> Errno {
+pub(super) fn host_errno(error: &PlatformError) -> Errno {
     tracing::warn!(%error, "changing an address space failed");
     match error {
         PlatformError::Host { errno, .. } if *errno == Errno::EAGAIN => Errno::EAGAIN,

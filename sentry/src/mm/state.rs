@@ -12,7 +12,7 @@ use super::{
     batch::Batch,
     deferred::{Deferred, Until},
     pma::{Owner, Place, Pma},
-    range_map::{RangeMap, RangeValue},
+    range_map::RangeMap,
     vma::{Vma, VmaFlags},
 };
 use crate::vfs::FileDescription;
@@ -71,6 +71,8 @@ pub(super) struct MmState {
     pub(super) image: ImageInfo,
     /// The host is not told of changes yet; see `MemoryManager::start_building`.
     pub(super) is_building: bool,
+    /// Of a child of fork that the host has not heard of: what was copied, in order.
+    pub(super) copied: Vec<Range<u64>>,
     /// What the host is told of later.
     pub(super) deferred: Deferred,
     /// VMAs taken out; dropped once the lock is free, as the last use of a file may do a lot.
@@ -92,48 +94,6 @@ impl Populate {
     /// For memory that a program asks for.
     pub(super) fn asked_for(all: bool) -> Self {
         if all { Self::All } else { Self::Present }
-    }
-}
-
-/// Memory for copies of single pages, all of it together: copies of neighbours are neighbours, and one mapping.
-struct Copies<'a> {
-    memory: &'a MemoryFile,
-    /// What is left of it.
-    left: Option<FileRange>,
-    /// The host holds it already.
-    is_present: bool,
-}
-
-impl<'a> Copies<'a> {
-    fn new(memory: &'a MemoryFile, pages: usize) -> Self {
-        let len = pages as u64 * PAGE_SIZE;
-        let present = memory.allocate_present(len, None);
-        let left = present.or_else(|| memory.allocate(len, None).ok());
-        Self { memory, left, is_present: present.is_some() }
-    }
-
-    /// A copy of the page at `place`, which is in the memory file.
-    fn copy_page(&mut self, place: &Place) -> Option<FileRange> {
-        let Place::Memory { offset, .. } = *place else { return None };
-        let left = self.left.filter(|left| !left.is_empty())?;
-        let copy = left.sub(0, PAGE_SIZE);
-        let page =
-            self.memory.slice(FileRange { start: offset, end: offset.checked_add(PAGE_SIZE)? });
-        if self.is_present {
-            self.memory.slice(copy).copy_from_slice(&page);
-        } else {
-            self.memory.write(copy, page).ok()?;
-        }
-        self.left = Some(left.sub(PAGE_SIZE, left.len() - PAGE_SIZE));
-        Some(copy)
-    }
-}
-
-impl Drop for Copies<'_> {
-    fn drop(&mut self) {
-        if let Some(left) = self.left.filter(|left| !left.is_empty()) {
-            self.memory.release(left);
-        }
     }
 }
 
@@ -170,6 +130,7 @@ impl MmState {
             mmap_base,
             image: ImageInfo::default(),
             is_building: false,
+            copied: Vec::new(),
             deferred: Deferred::default(),
             removed: Vec::new(),
         }
@@ -311,84 +272,5 @@ impl MmState {
             }
             _ => None,
         }
-    }
-
-    /// The state of a child after fork(2): private pages become copy-on-write on both sides, but for those in `hot`,
-    /// in order, which are copied. `own`: what the host is to be told of the parent's; of the child's it is told later.
-    pub(super) fn fork(
-        &mut self,
-        memory: &MemoryFile,
-        hot: &[u64],
-        own: &mut Batch,
-    ) -> Result<Self, Errno> {
-        let mut child = Self::new(self.mmap_base);
-        let mut copies = Copies::new(memory, hot.len());
-        child.is_building = true;
-        child.image = self.image.clone();
-        let vmas: Vec<_> = self.vmas.iter().map(|(range, vma)| (range, vma.clone())).collect();
-        for (range, mut vma) in vmas {
-            if vma.flags.contains(VmaFlags::DONTFORK) {
-                continue;
-            }
-            // Locks are not inherited (mlock(2)).
-            vma.flags.remove(VmaFlags::LOCKED | VmaFlags::LOCKONFAULT);
-            let wipe = vma.flags.contains(VmaFlags::WIPEONFORK);
-            child.insert_vma(range.clone(), vma);
-            if wipe {
-                child.fill_anonymous(memory, range, &mut Batch::default(), Populate::Little)?;
-                continue;
-            }
-            let parts: Vec<_> = self.pmas.clipped(range).collect();
-            for (part, pma) in parts {
-                let mut at = part.start;
-                if pma.owner == Owner::Own && pma.prot.contains(Prot::WRITE) {
-                    let first = hot.partition_point(|&page| page < part.start);
-                    for &page in hot.iter().skip(first).take_while(|&&page| page < part.end) {
-                        let mut hot_pma = pma.clone();
-                        hot_pma.advance(page - part.start);
-                        let Some(copy) = copies.copy_page(&hot_pma.place) else { break };
-                        self.fork_pages(&mut child, memory, &part, at..page, &pma, own);
-                        hot_pma.place = Place::own(copy);
-                        child.pmas.insert(page..page + PAGE_SIZE, hot_pma);
-                        at = page + PAGE_SIZE;
-                    }
-                }
-                self.fork_pages(&mut child, memory, &part, at..part.end, &pma, own);
-            }
-        }
-        Ok(child)
-    }
-
-    /// Gives the child the pages `part` of the page range `whole`, which is `pma`.
-    fn fork_pages(
-        &mut self,
-        child: &mut Self,
-        memory: &MemoryFile,
-        whole: &Range<u64>,
-        part: Range<u64>,
-        pma: &Pma,
-        own: &mut Batch,
-    ) {
-        if part.is_empty() {
-            return;
-        }
-        let mut pma = pma.clone();
-        pma.advance(part.start - whole.start);
-        let before = pma.host_prot();
-        if pma.owner != Owner::Shared
-            && let Place::Memory { cow, .. } = &mut pma.place
-            && !*cow
-        {
-            *cow = true;
-            if pma.host_prot() != before {
-                own.protect(part.clone(), pma.host_prot());
-            }
-            self.pmas.remove(part.clone());
-            self.pmas.insert(part.clone(), pma.clone());
-        }
-        if let Some(place) = pma.memory(part.end - part.start) {
-            memory.retain(place);
-        }
-        child.pmas.insert(part, pma);
     }
 }
