@@ -50,6 +50,7 @@ fn serve() -> anyhow::Result<()> {
     panics::end_process_on_panic(report);
     let config: GoferConfig = read_config(CONFIG)?;
     let socket = inherited(SENTRY)?;
+    platform::host::widen_descriptor_table(&socket);
     let trees = (0..)
         .zip(config.trees)
         .map(|(id, (path, read_only))| TreeConfig { read_only, ..TreeConfig::read_only(id, path) });

@@ -69,6 +69,7 @@ fn serve(control: &Arc<OwnedFd>) -> Result<FromSentry> {
     let stdio = [inherited(0)?, inherited(1)?, inherited(2)?];
     let kvm = inherited(KVM)?;
     platform::host::raise_open_files();
+    platform::host::widen_descriptor_table(&gofer);
 
     let memory =
         Arc::new(MemoryFile::new(config.memory_limit).context("cannot make the memory file")?);

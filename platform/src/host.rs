@@ -29,7 +29,7 @@ pub use heap::{
 pub use io::{preadv, pwritev, readv, writev};
 pub use limits::{
     cpu_count, current_cpu, fill_random, hwcap, max_open_files, min_signal_stack, raise_open_files,
-    total_memory, total_swap,
+    total_memory, total_swap, widen_descriptor_table,
 };
 pub(crate) use own_maps::own_maps;
 pub use own_maps::remember_own_maps;

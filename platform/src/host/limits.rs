@@ -1,6 +1,6 @@
 //! Processors, random bytes, and the descriptor limit.
 
-use std::sync::OnceLock;
+use std::{os::fd::AsFd, sync::OnceLock};
 
 use linux_abi::Errno;
 use rustix::{
@@ -64,6 +64,16 @@ pub fn raise_open_files() {
         limit.current = limit.maximum;
         let _ = setrlimit(Resource::Nofile, limit);
     }
+}
+
+/// Makes room in the descriptor table for a few thousand. `one`: any descriptor. To be called while this process has one
+/// thread: once the table is shared, the kernel waits out an RCU grace period of 5 to 15 ms each time that it doubles
+/// (`expand_fdtable` in `fs/file.c`).
+pub fn widen_descriptor_table(one: impl AsFd) {
+    const WIDE: u64 = 4096;
+    let last = max_open_files().min(WIDE).saturating_sub(1);
+    // The table never becomes smaller again. Only a matter of speed.
+    let _ = rustix::io::fcntl_dupfd_cloexec(one, i32::try_from(last).unwrap_or(0));
 }
 
 /// Descriptors that this process may have.
