@@ -7,6 +7,8 @@ mod crash_report;
 mod processes;
 mod supervise;
 
+pub(crate) use supervise::SETTLED;
+
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};

@@ -10,14 +10,17 @@ use std::{
 
 use anyhow::{Context, Result, anyhow};
 use platform::{PlatformKind, host::spawn::take_inherited_fd, memory::MemoryFile};
-use rustix::net::RecvFlags;
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    net::RecvFlags,
+};
 use sentry::{
     boot::{self, Config, FromSentry, Running},
     strace::LineSink,
 };
 use tracing_subscriber::{EnvFilter, fmt::writer::BoxMakeWriter};
 
-use crate::{EXIT_FAILED, control, jail, panics};
+use crate::{EXIT_FAILED, control, jail, panics, run::SETTLED};
 
 /// The hidden sub-command.
 pub(crate) const NAME: &str = "internal-sentry";
@@ -114,6 +117,11 @@ fn serve(control: &Arc<OwnedFd>) -> Result<FromSentry> {
 /// A thread that passes on what the launcher says, and ends the process when the launcher is gone.
 fn listen(control: Arc<OwnedFd>, running: Arc<Running>) -> Result<()> {
     let work = move || {
+        let mut message = [PollFd::new(&*control, PollFlags::IN)];
+        let settled = Timespec::try_from(SETTLED).ok();
+        if poll(&mut message, settled.as_ref()) == Ok(0) {
+            platform::host::leave_start_behind();
+        }
         while let Some(message) = control::receive(&*control, RecvFlags::empty()) {
             running.hear(&message);
         }

@@ -13,6 +13,7 @@ mod limits;
 mod own_maps;
 mod parker;
 pub mod poller;
+mod resident;
 pub mod spawn;
 
 pub use clock::{
@@ -35,6 +36,7 @@ pub(crate) use own_maps::own_maps;
 pub use own_maps::remember_own_maps;
 pub use parker::Parker;
 pub(crate) use parker::switches;
+pub use resident::leave_start_behind;
 
 use linux_abi::Errno;
 

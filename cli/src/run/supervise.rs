@@ -57,6 +57,9 @@ impl From<FromSentry> for Outcome {
     }
 }
 
+/// A sandbox that runs for so long is not over in a moment: what its start needed is let go.
+pub(crate) const SETTLED: Duration = Duration::from_millis(500);
+
 /// Signals that are for the command, as file descriptor.
 pub(crate) fn catch_signals() -> nix::Result<SignalFd> {
     let mut set = SigSet::empty();
@@ -86,6 +89,7 @@ pub(crate) fn until_exit(
     limit: Option<Duration>,
 ) -> Outcome {
     let deadline = limit.and_then(|limit| Instant::now().checked_add(limit));
+    let mut is_settled = false;
     let mut outcome = loop {
         let mut fds = [
             PollFd::new(&sandbox.control, PollFlags::IN),
@@ -97,9 +101,16 @@ pub(crate) fn until_exit(
         if left.is_some_and(|left| left.is_zero()) {
             break Outcome::TimeLimit;
         }
-        let timeout = left.and_then(|left| Timespec::try_from(left).ok());
-        if poll(&mut fds, timeout.as_ref()).is_err() {
-            continue;
+        let timeout = if is_settled { left } else { Some(left.unwrap_or(SETTLED).min(SETTLED)) };
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(0) if !is_settled => {
+                is_settled = true;
+                platform::host::leave_start_behind();
+                continue;
+            }
+            Ok(_) => {}
+            Err(_) => continue,
         }
         let [from_sentry, signal, gone, no_files] = fds.map(|fd| !fd.revents().is_empty());
         if from_sentry {

@@ -87,7 +87,8 @@ impl Setup {
     }
 }
 
-/// The host must have exactly the page ranges, with their places and protections.
+/// The host must have exactly the page ranges that it was told of, with their places and protections, and nothing where it
+/// is told later.
 fn check(mm: &MemoryManager, space: &PretendSpace) {
     let state = mm.state.read();
     let mut expected = Pages::new();
@@ -100,6 +101,8 @@ fn check(mm: &MemoryManager, space: &PretendSpace) {
         assert!(state.vmas.gaps(range.clone()).is_empty(), "pages outside any mapping: {range:x?}");
     }
     let mut host = space.pages.lock().clone();
+    assert!(host.keys().all(|at| state.deferred.find(*at).is_none()));
+    expected.retain(|at, _| state.deferred.find(*at).is_none());
     // What has no place may be left mapped without any rights.
     host.retain(|at, _| expected.contains_key(at));
     assert_eq!(host, expected);
@@ -137,7 +140,9 @@ fn fork(mm: &MemoryManager, space: &Arc<PretendSpace>) -> Arc<MemoryManager> {
 #[test]
 fn fork_copies_on_write_both_ways() {
     let s = setup();
-    let at = s.map(0, 40, RW);
+    // More than is copied at once.
+    let pages = 1100;
+    let at = s.map(0, pages, RW);
     s.mm.copy_out(UserAddr(at), b"parent").unwrap();
     let space = Arc::new(PretendSpace::default());
     let child = fork(&s.mm, &space);
@@ -158,8 +163,65 @@ fn fork_copies_on_write_both_ways() {
     check(&s.mm, &s.space);
     s.mm.copy_in(UserAddr(at), &mut bytes).unwrap();
     assert_eq!(&bytes, b"parent");
+    s.mm.unmap(at, pages * PAGE).unwrap();
+    assert_eq!(s.memory.used(), 0);
+}
+
+#[test]
+fn a_small_parent_keeps_its_pages_and_fork_copies_them() {
+    let s = setup();
+    let at = s.map(0, 40, RW);
+    for page in [0, 1, 30] {
+        s.mm.copy_out(UserAddr(at + page * PAGE), b"parent").unwrap();
+    }
+    let before = s.space.pages.lock().clone();
+    let space = Arc::new(PretendSpace::default());
+    let child = fork(&s.mm, &space);
+    check(&s.mm, &s.space);
+    check(&child, &space);
+    assert_eq!(*s.space.pages.lock(), before);
+    assert!(space.pages.lock().values().all(|(prot, _)| prot.contains(Prot::WRITE)));
+    assert_eq!(s.memory.used(), 6 * PAGE, "holes are not filled");
+    for (page, bytes) in [(0, b"parent"), (1, b"parent"), (2, b"\0\0\0\0\0\0"), (30, b"parent")] {
+        let mut got = [0; 6];
+        child.copy_in(UserAddr(at + page * PAGE), &mut got).unwrap();
+        assert_eq!(&got, bytes, "page {page}");
+    }
+    child.copy_out(UserAddr(at), b"child!").unwrap();
+    let mut got = [0; 6];
+    s.mm.copy_in(UserAddr(at), &mut got).unwrap();
+    assert_eq!(&got, b"parent");
+    drop(child);
     s.mm.unmap(at, 40 * PAGE).unwrap();
     assert_eq!(s.memory.used(), 0);
+}
+
+#[test]
+fn parts_that_wait_are_told_together_by_a_fault_or_with_the_next_change() {
+    let s = setup();
+    let part = |addr: u64, pages: u64, prot| {
+        let placement = if addr == 0 { Placement::Anywhere } else { Placement::Fixed };
+        let mut request = MapRequest::anonymous(addr, pages * PAGE, prot, placement);
+        request.is_part = true;
+        s.mm.map(request).unwrap()
+    };
+    let at = part(0, 8, Prot::READ);
+    part(at + 2 * PAGE, 2, Prot::READ | Prot::EXEC);
+    s.map(at + 4 * PAGE, 2, RW);
+    s.mm.protect(at + 5 * PAGE, PAGE, Prot::READ, false).unwrap();
+    s.mm.unmap(at + 7 * PAGE, PAGE).unwrap();
+    assert_eq!(*s.space.calls.lock(), 0);
+    check(&s.mm, &s.space);
+    s.mm.handle_fault(at + 2 * PAGE, AccessKind::Execute).unwrap();
+    assert_eq!(*s.space.calls.lock(), 1);
+    assert_eq!(s.space.pages.lock().len(), 7);
+    check(&s.mm, &s.space);
+    assert!(s.mm.handle_fault(at + 7 * PAGE, AccessKind::Read).is_err());
+    let other = part(0, 3, Prot::READ);
+    s.map(0, 1, RW);
+    assert_eq!(*s.space.calls.lock(), 2);
+    assert!(s.space.pages.lock().contains_key(&other));
+    check(&s.mm, &s.space);
 }
 
 #[test]
@@ -308,11 +370,22 @@ fn random_changes_keep_the_host_in_step() {
     for _ in 0..600 {
         let (at, len) = (base + next(64) * PAGE, (1 + next(16)) * PAGE);
         let prot = [Prot::empty(), Prot::READ, RW, Prot::READ | Prot::EXEC][next(4) as usize];
-        match next(6) {
+        match next(8) {
             0 | 1 => drop(s.mm.map(MapRequest::anonymous(at, len, prot, Placement::Fixed))),
             2 => drop(s.mm.unmap(at, len)),
             3 => drop(s.mm.protect(at, len, prot, false)),
             4 => drop(s.mm.copy_out_partial(UserAddr(at), &[1; 6000])),
+            5 => {
+                let mut request = MapRequest::anonymous(at, len, prot, Placement::Fixed);
+                request.is_part = true;
+                let _ = s.mm.map(request);
+            }
+            6 => {
+                let access = [AccessKind::Read, AccessKind::Write][next(2) as usize];
+                if s.mm.handle_fault(at, access).is_ok() {
+                    assert!(s.space.pages.lock().contains_key(&at));
+                }
+            }
             _ => {
                 let space = Arc::new(PretendSpace::default());
                 children.push((fork(&s.mm, &space), space));
@@ -324,6 +397,7 @@ fn random_changes_keep_the_host_in_step() {
         check(&s.mm, &s.space);
         for (child, space) in &children {
             let _ = child.copy_out_partial(UserAddr(at), &[2; 100]);
+            let _ = child.handle_fault(at + PAGE, AccessKind::Read);
             check(child, space);
         }
     }
