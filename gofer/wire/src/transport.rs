@@ -173,7 +173,10 @@ impl Inbox {
         files: Option<&mut Files>,
     ) -> Result<(usize, bool), ReceiveError> {
         let end = self.len.saturating_add(MAX_FRAGMENT);
-        if self.bytes.len() < end {
+        if self.bytes.is_empty() {
+            // Pages that no message reaches are never touched this way.
+            self.bytes = vec![0; end];
+        } else if self.bytes.len() < end {
             self.bytes.resize(end, 0);
         }
         let Some(room) = self.bytes.get_mut(self.len..end) else {
