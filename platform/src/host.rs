@@ -16,6 +16,7 @@ pub mod poller;
 mod resident;
 pub mod spawn;
 
+pub(crate) use clock::slept_ns;
 pub use clock::{
     clock_monotonic_ns, clock_monotonic_raw_ns, clock_realtime_ns, clock_thread_cpu_ns,
 };

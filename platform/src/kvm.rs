@@ -6,9 +6,11 @@
 //! are no host processes for guests, and nothing of the host's is in their address spaces.
 //!
 //! # Lock order
-//! `KvmSpace`, `KvmFiles`, `KvmCommander`, `KvmPool`, `KvmVcpus`, then the leaves `KvmSaved`,
+//! `KvmSpace`, `KvmFiles`, `KvmRemains`, `KvmCommander`, `KvmPool`, `KvmVcpus`, then the leaves `KvmSaved`,
 //! `KvmKick`, `KvmSlots`, `KvmPages`.
 
+mod answering;
+mod clock;
 mod context;
 mod exception;
 mod features;
@@ -18,6 +20,7 @@ mod layout;
 mod machine;
 mod pool;
 mod regions;
+mod remains;
 mod reserved;
 mod saved;
 mod slots;
@@ -28,6 +31,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 mod trial;
+mod tsc;
 mod vcpu;
 
 use std::{
@@ -114,8 +118,13 @@ impl KvmPlatform {
         let machine = Machine::new(device, memory, vcpus)?;
         let faults = trial::syscall_faults(&machine)?;
         machine.syscall_faults.store(faults, Ordering::Relaxed);
-        // The host's vDSO is not in guests' address spaces: its functions make system calls.
-        Ok(Self { machine, vdso: vdso::image(None) })
+        // The one that was tried with.
+        let mut vcpu = machine.pool.acquire(&machine, None)?;
+        vcpu.answer_calls(&machine)?;
+        machine.pool.release(vcpu);
+        machine.stores_show.store(trial::stores_show(&machine)?, Ordering::Relaxed);
+        let vdso = vdso::image(clock::show(&machine)?, vdso::Functions::Clocks);
+        Ok(Self { machine, vdso })
     }
 }
 

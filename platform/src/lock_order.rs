@@ -31,6 +31,8 @@ ranked_sync::lock_order! {
     KvmSpace,
     /// Maps of host files in guest-physical memory.
     KvmFiles,
+    /// Tables of address spaces that are gone.
+    KvmRemains,
     /// The vCPU that changes page tables when the caller has none.
     KvmCommander,
     /// Idle vCPUs.

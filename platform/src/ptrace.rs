@@ -57,7 +57,7 @@ impl Ptrace {
     /// Starts the zygote and its helpers, and tries whether this host allows tracing.
     pub(crate) fn new(memory: Arc<MemoryFile>) -> Result<Self, PlatformError> {
         let system = StubSystem::start(Kind::Ptrace)?;
-        let vdso = vdso::image(system.host_vdso());
+        let vdso = vdso::image(system.host_vdso(), vdso::Functions::All);
         let placement = Placement::new();
         let shared = Arc::new(Shared { memory, format: OnceLock::new(), placement, system });
         let first = Arc::new(PtraceSpace::new(shared.clone())?);

@@ -32,7 +32,9 @@ mod zygote;
 
 #[cfg(test)]
 pub(crate) use blob::after_sigreturn;
-pub(crate) use blob::{CallPlace, after_call, after_doorbell, call_entry, call_place, unborn};
+pub(crate) use blob::{
+    CallPlace, after_call, after_doorbell, answer_words, call_entry, call_place, unborn,
+};
 pub(crate) use control::{Control, Slot};
 pub(crate) use kick::Kicker;
 pub(crate) use process::{StubProcess, Waiter};

@@ -59,7 +59,7 @@ impl Systrap {
     /// Starts the zygote and its helpers.
     pub(crate) fn new(memory: Arc<MemoryFile>) -> Result<Self, PlatformError> {
         let system = Arc::new(StubSystem::start(Kind::Notify)?);
-        let vdso = vdso::image(system.host_vdso());
+        let vdso = vdso::image(system.host_vdso(), vdso::Functions::All);
         let shared = Arc::new(Shared { format: OnceLock::new(), load: Arc::new(Load::new()) });
         Ok(Self { system, memory, shared, vdso })
     }

@@ -22,14 +22,24 @@ const FUNCTIONS: [&[u8]; 5] = [
     b"__vdso_getcpu",
 ];
 
+/// Which of the host's functions are to be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Functions {
+    All,
+    /// But for `getcpu`, which takes the processor's number from where a host's kernel puts it.
+    Clocks,
+}
+
 /// The image for a sandbox in whose stub processes the host's vDSO is at `host_vdso`.
 /// Functions that are not to be had there make the system call.
-pub(crate) fn image(host_vdso: Option<u64>) -> VdsoImage {
+pub(crate) fn image(host_vdso: Option<u64>, functions: Functions) -> VdsoImage {
     let mut image = IMAGE.to_vec();
     image.resize(IMAGE.len().next_multiple_of(PAGE_SIZE as usize), 0);
     let table = image.get_mut(TARGETS..TARGETS + 8 * FUNCTIONS.len()).unwrap_or_default();
     for (entry, name) in table.chunks_exact_mut(8).zip(FUNCTIONS) {
-        entry.copy_from_slice(&target(name, host_vdso).unwrap_or(0).to_ne_bytes());
+        let is_used = functions == Functions::All || name != b"__vdso_getcpu";
+        let at = if is_used { target(name, host_vdso) } else { None };
+        entry.copy_from_slice(&at.unwrap_or(0).to_ne_bytes());
     }
     VdsoImage { image: image.into(), sigreturn_offset: SIGRETURN }
 }
@@ -62,7 +72,7 @@ mod tests {
 
     #[test]
     fn the_image_is_a_page_with_all_functions() {
-        let vdso = image(None);
+        let vdso = image(None, Functions::All);
         assert_eq!(vdso.image.len() as u64, PAGE_SIZE);
         for name in FUNCTIONS {
             assert!(elf::symbol(&vdso.image, name).is_some());
@@ -77,11 +87,11 @@ mod tests {
     #[test]
     fn functions_go_on_in_the_host_vdso() {
         let base = 0x7000_0000;
-        let vdso = image(Some(base));
+        let vdso = image(Some(base), Functions::All);
         for (entry, name) in vdso.image[TARGETS..].chunks_exact(8).zip(FUNCTIONS) {
             let target = u64::from_ne_bytes(entry.try_into().unwrap());
             assert_eq!(target.checked_sub(base), elf::symbol(host_image().unwrap(), name));
         }
-        assert_eq!(image(None).image[TARGETS..TARGETS + 40], [0; 40]);
+        assert_eq!(image(None, Functions::All).image[TARGETS..TARGETS + 40], [0; 40]);
     }
 }

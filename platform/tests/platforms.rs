@@ -60,10 +60,10 @@ on_all_platforms! {
     single_steps,
     new_contexts_start_clean,
     many_changes_in_one_batch,
-    a_file_that_became_shorter_is_a_bus_error;
+    a_file_that_became_shorter_is_a_bus_error,
+    the_vdso_reads_the_clock_without_a_call;
     with_stub_processes:
     a_killed_stub_is_an_error,
-    the_vdso_reads_the_clock_without_a_call,
 }
 
 /// `syscall` then a jump back to it.
@@ -609,6 +609,10 @@ fn a_file_that_became_shorter_is_a_bus_error(host: &Host) {
 fn the_vdso_reads_the_clock_without_a_call(host: &Host) {
     const VDSO: u64 = 0x7000_0000;
     let vdso = host.platform.vdso();
+    if host.platform.name() == "kvm" && vdso.image[0x800..0x808] == [0; 8] {
+        eprintln!("skipped: clocks are system calls on this host's KVM");
+        return;
+    }
     // The first function is clock_gettime: endbr64; mov rax, [rip + ...
     let start = [0xf3, 0x0f, 0x1e, 0xfa, 0x48, 0x8b, 0x05];
     let function = vdso.image.windows(7).position(|bytes| bytes == start).unwrap() as u64;

@@ -56,6 +56,9 @@ pub struct Running {
     /// Everything was killed because the file server went.
     files_lost: Arc<AtomicBool>,
     denials: Option<Arc<Denials>>,
+    /// The file server ends with its last connection, and that would be taken for a failure while the last
+    /// process goes away, which may take long.
+    _files: Arc<GoferClient>,
 }
 
 /// Why a sandbox could not be started.
@@ -166,7 +169,8 @@ impl Sandbox {
             InitError::Program(errno) => BootError::Command { name: command, errno },
         });
         spawned.map_err(blame)?;
-        Ok(Running { kernel, console: streams.console, files_lost, denials })
+        let console = streams.console;
+        Ok(Running { kernel, console, files_lost, denials, _files: client })
     }
 }
 

@@ -14,10 +14,10 @@ use super::{
     saved::{self, Saved},
     space::{KvmSpace, Resolved},
     stub,
-    vcpu::{Event, Vcpu},
+    vcpu::{Entry, Event, Vcpu},
 };
 use crate::{
-    AddressSpace, Context, Kick, PAGE_SIZE, PlatformError, Registers, Trap, XState,
+    AddressSpace, Answers, Context, Kick, PAGE_SIZE, PlatformError, Registers, Trap, XState,
     stub::layout::USER_END,
 };
 
@@ -42,6 +42,8 @@ pub(super) struct KvmContext {
     saved: Arc<Saved>,
     /// The vCPU it had last.
     vcpu: Option<u64>,
+    /// What its vCPU may answer.
+    answers: Option<Answers>,
     single_step: bool,
     /// Whether the trap flag was on when it stopped.
     stepping: bool,
@@ -61,6 +63,7 @@ impl KvmContext {
             xstate: None,
             saved: Arc::default(),
             vcpu: None,
+            answers: None,
             single_step: false,
             stepping: false,
             stale: (0, 0),
@@ -95,8 +98,8 @@ impl KvmContext {
     fn run_on(&mut self, vcpu: &mut Vcpu) -> Result<(Event, bool), PlatformError> {
         let own_trap = self.registers.eflags & EFLAGS_TRAP;
         let flags = if self.single_step { EFLAGS_TRAP } else { 0 };
-        let target = self.space.target();
-        let event = vcpu.run(&self.machine, target, &self.kicker, &mut self.registers, flags)?;
+        let entry = Entry { target: self.space.target(), flags, answers: self.answers };
+        let event = vcpu.run(&self.machine, entry, &self.kicker, &mut self.registers)?;
         self.stepping = self.registers.eflags & EFLAGS_TRAP != 0;
         if self.single_step {
             self.registers.eflags = self.registers.eflags & !EFLAGS_TRAP | own_trap;
@@ -338,6 +341,10 @@ impl Context for KvmContext {
         })?;
         self.start_anew();
         Ok(())
+    }
+
+    fn set_answers(&mut self, answers: Option<Answers>) {
+        self.answers = answers;
     }
 
     fn set_single_step(&mut self, on: bool) -> Result<(), PlatformError> {

@@ -6,7 +6,7 @@ use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64},
+        atomic::{AtomicBool, AtomicU64, Ordering, fence},
     },
 };
 
@@ -18,9 +18,12 @@ use rustix::io::DupFlags;
 use super::{
     features::{self, Features},
     files::Files,
+    layout::*,
     pool::Pool,
+    remains::Remains,
     slots::Slots,
     system_area::SystemArea,
+    tables::{Batch, Command},
 };
 use crate::{PlatformError, extended::ExtendedFormat, memory::MemoryFile};
 
@@ -40,12 +43,17 @@ pub(super) struct Machine {
     system: SystemArea,
     pub(super) files: Files,
     slots: Slots,
+    pub(super) remains: Remains,
     pub(super) memory: Arc<MemoryFile>,
     cpuid: CpuId,
     pub(super) features: Features,
     pub(super) format: ExtendedFormat,
     /// A SYSCALL raises a page fault at its target, on hosts where ring 0 is emulated.
     pub(super) syscall_faults: AtomicBool,
+    /// Guests see what this process stores into page tables, once their vCPU has loaded CR3.
+    pub(super) stores_show: AtomicBool,
+    /// vCPUs are to read the host's time-stamp counter.
+    pub(super) has_host_tsc: AtomicBool,
     pub(super) next_space: AtomicU64,
 }
 
@@ -120,13 +128,37 @@ impl Machine {
             system,
             files: Files::new(files)?,
             slots,
+            remains: Remains::default(),
             memory,
             cpuid,
             features,
             format,
             syscall_faults: AtomicBool::new(true),
+            stores_show: AtomicBool::new(false),
+            has_host_tsc: AtomicBool::new(false),
             next_space: AtomicU64::new(1),
         }))
+    }
+
+    /// Makes way in number `entry`, for the vCPU whose pages are at `pages`.
+    pub(super) fn add_entry(&self, entry: u64, pages: u64) {
+        self.system.add_entry(entry, pages);
+    }
+
+    /// Shows guests what is at `address` in this process, for good, from [`HOST_VDSO`] on. `is_code` says which pages
+    /// may be executed.
+    pub(super) fn show_vdso(
+        &self,
+        address: u64,
+        len: u64,
+        is_code: impl Fn(u64) -> bool,
+    ) -> Result<(), PlatformError> {
+        self.slots.add_read_only(&self.vm, VDSO_GPA, len, address)?;
+        for number in 0..len / PAGE {
+            let offset = number * PAGE;
+            self.system.add_vdso_page(number, VDSO_GPA + offset, is_code(offset));
+        }
+        Ok(())
     }
 
     pub(super) fn create_vcpu(&self, number: u64) -> Result<VcpuFd, PlatformError> {
@@ -142,9 +174,44 @@ impl Machine {
         self.system.page(gpa)
     }
 
+    /// The page-table entries that a command is about.
+    fn entries(&self, (address, count): Command) -> &[AtomicU64] {
+        let gpa = address.wrapping_sub(SYSTEM_VA).wrapping_add(SYSTEM_GPA);
+        let start = (gpa % PAGE / 8) as usize;
+        self.page(gpa & !(PAGE - 1)).get(start..start + count as usize).unwrap_or_default()
+    }
+
+    /// Clears page-table entries. What TLBs hold of them is the caller's to see to.
+    pub(super) fn clear(&self, commands: &[Command]) -> Result<(), PlatformError> {
+        if !self.stores_show.load(Ordering::Relaxed) {
+            return self.pool.clear(self, commands);
+        }
+        for entry in commands.iter().flat_map(|command| self.entries(*command)) {
+            entry.store(0, Ordering::Relaxed);
+        }
+        // Before anybody is told to load CR3.
+        fence(Ordering::SeqCst);
+        Ok(())
+    }
+
     /// A page of zeros in the system area.
     pub(super) fn new_page(&self) -> Result<u64, PlatformError> {
-        self.new_pages(1)
+        self.used_again(SystemArea::take_page)?.map_or_else(|| self.new_pages(1), Ok)
+    }
+
+    /// What `take` finds once enough remains are cleared; `None`: it finds nothing.
+    fn used_again(
+        &self,
+        take: impl Fn(&SystemArea) -> Option<u64>,
+    ) -> Result<Option<u64>, PlatformError> {
+        loop {
+            if let Some(found) = take(&self.system) {
+                return Ok(Some(found));
+            }
+            let Some(batch) = self.remains.take() else { return Ok(None) };
+            self.clear(&batch.commands)?;
+            self.give_back(&batch);
+        }
     }
 
     pub(super) fn new_pages(&self, count: u64) -> Result<u64, PlatformError> {
@@ -152,16 +219,13 @@ impl Machine {
     }
 
     pub(super) fn new_root(&self) -> Result<u64, PlatformError> {
-        self.system.new_root(&self.vm, &self.slots)
+        let used = self.used_again(SystemArea::take_root)?;
+        used.map_or_else(|| self.system.new_root(&self.vm, &self.slots), Ok)
     }
 
-    /// Takes back tables that the stub has cleared.
-    pub(super) fn give_back(&self, pages: &[u64]) {
-        self.system.give_back(pages);
-    }
-
-    pub(super) fn give_back_root(&self, root: u64) {
-        self.system.give_back_root(root);
+    /// Takes back tables that have been cleared.
+    pub(super) fn give_back(&self, cleared: &Batch) {
+        self.system.give_back(&cleared.tables, &cleared.roots);
     }
 
     #[cfg(test)]

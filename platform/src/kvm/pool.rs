@@ -197,6 +197,13 @@ impl Pool {
         }
     }
 
+    /// How often vCPUs left the guest.
+    #[cfg(test)]
+    pub(super) fn exits(&self) -> u64 {
+        use std::sync::atomic::Ordering;
+        self.all.read().iter().map(|vcpu| vcpu.exits.load(Ordering::Relaxed)).sum()
+    }
+
     /// Takes the state of a context out of vCPU `number`, if it is still there.
     pub(super) fn unload(&self, machine: &Machine, number: u64) -> Result<(), PlatformError> {
         let Some(mut vcpu) = self.take(number) else { return Ok(()) };

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 
-use kvm_bindings::kvm_userspace_memory_region;
+use kvm_bindings::{KVM_MEM_READONLY, kvm_userspace_memory_region};
 use kvm_ioctls::VmFd;
 use linux_abi::Errno;
 use ranked_sync::Mutex;
@@ -50,7 +50,18 @@ impl Slots {
         len: u64,
         address: u64,
     ) -> Result<(), PlatformError> {
-        add(&mut self.state.lock(), vm, gpa, len, address)
+        add(&mut self.state.lock(), vm, gpa, len, address, 0)
+    }
+
+    /// The same, for what no guest may write, whatever its page tables say.
+    pub(super) fn add_read_only(
+        &self,
+        vm: &VmFd,
+        gpa: u64,
+        len: u64,
+        address: u64,
+    ) -> Result<(), PlatformError> {
+        add(&mut self.state.lock(), vm, gpa, len, address, KVM_MEM_READONLY)
     }
 
     /// Where the byte at `offset` of the memory file is.
@@ -76,7 +87,7 @@ impl Slots {
             });
         }
         let address = piece.as_ptr().expose_provenance() as u64;
-        add(&mut state, vm, gpa, piece.len() as u64, address)?;
+        add(&mut state, vm, gpa, piece.len() as u64, address, 0)?;
         state.next_chunk = gpa + CHUNK;
         state.chunks.insert(number, gpa);
         Ok(gpa + offset % CHUNK)
@@ -89,10 +100,11 @@ fn add(
     gpa: u64,
     len: u64,
     address: u64,
+    flags: u32,
 ) -> Result<(), PlatformError> {
     let region = kvm_userspace_memory_region {
         slot: state.next_slot,
-        flags: 0,
+        flags,
         guest_phys_addr: gpa,
         memory_size: len,
         userspace_addr: address,

@@ -16,7 +16,7 @@ use super::{
     layout::*,
     machine::Machine,
     regions::{Regions, Source},
-    tables::{Clearing, Tables},
+    tables::{Batch, Clearing, Tables},
     vcpu::Target,
 };
 use crate::{
@@ -27,8 +27,10 @@ use crate::{
 
 /// So much of a new mapping is put into the page tables at once.
 const EAGER: u64 = 64 * PAGE;
-/// So much round a page that was touched: a page table has that on one or two lines of cache.
+/// So much round a page that was touched: a page table has that on one or two lines of cache. And so much where
+/// the pages before are there already.
 const AROUND: u64 = 16 * PAGE;
+const AROUND_MORE: u64 = 64 * PAGE;
 
 /// See the module.
 #[derive(Debug)]
@@ -116,19 +118,20 @@ impl KvmSpace {
         for range in join(ranges) {
             state.tables.clear(&self.machine, range, &mut clearing);
         }
-        if clearing.commands.is_empty() {
+        let batches = clearing.batches();
+        if batches.is_empty() {
             return Ok(());
         }
-        if let Err(error) = self.machine.pool.clear(&self.machine, &clearing.commands) {
+        let cleared = batches.iter().try_for_each(|batch| self.machine.clear(&batch.commands));
+        if cleared.is_err() {
             self.broken.store(true, Ordering::Release);
-            self.generation.fetch_add(1, Ordering::SeqCst);
-            self.machine.pool.drive_out(self.id);
-            return Err(error);
         }
         self.generation.fetch_add(1, Ordering::SeqCst);
         self.machine.pool.drive_out(self.id);
-        self.machine.give_back(&clearing.tables);
-        Ok(())
+        if cleared.is_ok() {
+            batches.iter().for_each(|batch| self.machine.give_back(batch));
+        }
+        cleared
     }
 
     /// Makes one change to what is mapped; says what must be cleared, and what may be filled in.
@@ -241,8 +244,13 @@ impl KvmSpace {
         if has(&state) {
             return Ok(Resolved::WasThere);
         }
-        let first = (page & !(AROUND - 1)).max(start);
-        let end = ((page & !(AROUND - 1)) + AROUND).min(region.end);
+        let block = page & !(AROUND - 1);
+        let goes_on = block.checked_sub(PAGE).is_some_and(|before| {
+            let entry = state.tables.find(&self.machine, before);
+            entry.is_some_and(|entry| entry.load(Ordering::Relaxed) & PRESENT != 0)
+        });
+        let first = block.max(start);
+        let end = (block + if goes_on { AROUND_MORE } else { AROUND }).min(region.end);
         self.fill(&mut state, first..end)?;
         Ok(if has(&state) { Resolved::Filled } else { Resolved::NoMemory })
     }
@@ -251,6 +259,20 @@ impl KvmSpace {
     pub(super) fn forget(&self, range: Range<u64>) -> Result<(), PlatformError> {
         let mut state = self.state.lock();
         self.clear_ranges(&mut state, vec![range])
+    }
+
+    /// Stores a value into the entry of a mapped page, for a trial of what comes of that.
+    pub(super) fn store(&self, va: u64, value: u64) {
+        let state = self.state.lock();
+        if let Some(entry) = state.tables.find(&self.machine, va) {
+            entry.store(value, Ordering::SeqCst);
+        }
+        self.generation.fetch_add(1, Ordering::SeqCst);
+    }
+
+    /// Its tables are never to be used again: KVM may have seen something else in them.
+    pub(super) fn give_up(&self) {
+        self.broken.store(true, Ordering::Release);
     }
 
     /// Copies out what is at `addr`; returns how many bytes could be.
@@ -346,15 +368,18 @@ impl AddressSpace for KvmSpace {
 
 impl Drop for KvmSpace {
     fn drop(&mut self) {
+        // Tables that are not known to be clear are not used again.
+        if self.broken.load(Ordering::Acquire) {
+            return;
+        }
         let mut clearing = Clearing::default();
         let state = self.state.get_mut();
         state.tables.clear(&self.machine, 0..USER_END, &mut clearing);
-        // Tables that are not known to be clear are not used again.
-        if !self.broken.load(Ordering::Acquire)
-            && self.machine.pool.clear(&self.machine, &clearing.commands).is_ok()
-        {
-            self.machine.give_back(&clearing.tables);
-            self.machine.give_back_root(self.root);
+        let mut batches = clearing.batches();
+        match batches.last_mut() {
+            Some(last) => last.roots.push(self.root),
+            None => batches.push(Batch { roots: vec![self.root], ..Batch::default() }),
         }
+        self.machine.remains.add(batches);
     }
 }

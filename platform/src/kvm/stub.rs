@@ -1,9 +1,12 @@
 //! The code at ring 0, the same for all vCPUs: a few instructions for each way in and out.
 //!
-//! It has no data, no loop but the one that clears page-table entries, and never touches guest
-//! memory. Each way out is one OUT, whose port says what happened.
+//! It has no data of its own, no loop but the one that clears page-table entries, and never touches guest
+//! memory. Each way out is one OUT, whose port says what happened. What it answers itself is in `answering.rs`.
 
-use super::layout::*;
+use super::{
+    answering::{self, ANSWERING, Answering},
+    layout::*,
+};
 
 /// Ports: exceptions by vector.
 pub(super) const PORT_VECTOR: u16 = 0x40;
@@ -46,18 +49,46 @@ pub(super) const CLEAR_VA: u64 = BASE + CLEAR;
 pub(super) const SYSCALL_VA: u64 = BASE + SYSCALL;
 pub(super) const COMPAT_VA: u64 = BASE + COMPAT;
 
-/// True when the guest has not run on yet.
-pub(super) fn is_resuming(rip: u64) -> bool {
-    (RESUME_LOAD_VA..BASE + RESUME_END).contains(&rip)
+/// LSTAR of a vCPU that answers calls itself, whose way in has this number.
+pub(super) fn answering_va(entry: u64) -> u64 {
+    ENTRIES_VA + ENTRY_SIZE * entry + ANSWERING
 }
 
-/// True for the rest of the stub: it is about to leave by itself.
-pub(super) fn is_leaving(rip: u64) -> bool {
-    (BASE + CLEAR..BASE + PAGE).contains(&rip)
+/// What a vCPU that is stopped in the stub is about to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// The guest has not run on yet.
+    Resuming,
+    /// It is about to leave by itself.
+    Leaving,
+    /// A system call is about to be answered, or to leave: nothing has happened.
+    Called,
+    /// The result of a system call is in RAX, to go on at RCX with the flags of R11.
+    Answered,
+    /// This is not the stub.
+    Elsewhere,
+}
+
+/// What happens at `rip`.
+pub(super) fn place(rip: u64) -> Place {
+    let entries = ENTRIES_VA..ENTRIES_VA + ENTRY_SIZE * ENTRIES_MAX;
+    let at = if entries.contains(&rip) { rip % ENTRY_SIZE } else { rip.wrapping_sub(BASE) };
+    match at {
+        ..RESUME_END => Place::Resuming,
+        CLEAR..ANSWERING => Place::Leaving,
+        ANSWERING..PAGE if at - ANSWERING < answering::len() => {
+            match answering::place(at - ANSWERING) {
+                Answering::NotYet => Place::Called,
+                Answering::Leaving => Place::Leaving,
+                Answering::Answered => Place::Answered,
+            }
+        }
+        _ => Place::Elsewhere,
+    }
 }
 
 /// OUT to `port`, and never on.
-fn leave(port: u16) -> [u8; 6] {
+pub(super) fn leave(port: u16) -> [u8; 6] {
     // out %al, $port; hlt; jmp to the out
     [0xe6, port as u8, 0xf4, 0xeb, 0xfb, 0x90]
 }
@@ -96,6 +127,7 @@ pub(super) fn code() -> [u8; PAGE as usize] {
             put(at, &out);
         }
     }
+    put(ANSWERING, &answering::code());
     page
 }
 
@@ -177,6 +209,23 @@ mod tests {
         ] {
             assert_eq!(code[at as usize..][..2], [0xe6, port as u8]);
         }
+    }
+
+    #[test]
+    fn places_are_told_by_address() {
+        assert_eq!(place(RESUME_LOAD_VA), Place::Resuming);
+        assert_eq!(place(CLEAR_VA), Place::Leaving);
+        assert_eq!(place(SYSCALL_VA), Place::Leaving);
+        assert_eq!(place(BASE + VECTOR), Place::Leaving);
+        for entry in [0, ENTRIES_MAX - 1] {
+            let start = answering_va(entry);
+            assert_eq!(place(start), Place::Called);
+            assert_eq!(place(start + answering::len() - 1), Place::Answered);
+            assert_eq!(place(start + answering::len()), Place::Elsewhere);
+        }
+        assert_eq!(place(ENTRIES_VA + PAGE + ANSWERING), Place::Elsewhere);
+        assert_eq!(place(ENTRIES_VA + ENTRY_SIZE * ENTRIES_MAX), Place::Elsewhere);
+        assert_eq!(place(0x40_0000), Place::Elsewhere);
     }
 
     #[test]

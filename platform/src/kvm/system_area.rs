@@ -13,7 +13,7 @@ use linux_abi::Errno;
 use ranked_sync::Mutex;
 
 use super::{layout::*, reserved::Reserved, slots::Slots, stub};
-use crate::{PlatformError, lock_order::KvmPages};
+use crate::{PlatformError, lock_order::KvmPages, stub::layout::HOST_VDSO};
 
 /// See the module.
 #[derive(Debug)]
@@ -55,6 +55,14 @@ impl SystemArea {
             let table = SYSTEM_GPA + SHARED_PD + n * PAGE;
             entry.store(table | PRESENT | WRITABLE | USED, Ordering::Relaxed);
         }
+        let link = |table: u64, at: usize, to: u64, rights: u64| {
+            if let Some(entry) = fixed(table).get(at) {
+                entry.store((SYSTEM_GPA + to) | PRESENT | USED | rights, Ordering::Relaxed);
+            }
+        };
+        link(SHARED_PDPT, SHARED_PD_COUNT as usize, ENTRIES_PD, 0);
+        link(ENTRIES_PD, 0, ENTRIES_PT, 0);
+        link(VDSO_PD, index(HOST_VDSO, 2), VDSO_PT, USER);
         for (n, entry) in (0u64..).zip(fixed(SHARED_PT)) {
             let offset = n * PAGE;
             let rights = match offset {
@@ -66,7 +74,7 @@ impl SystemArea {
             let page = if rights == 0 { 0 } else { SYSTEM_GPA + offset };
             entry.store(page | rights, Ordering::Relaxed);
         }
-        area.make_root(SYSTEM_GPA + FIRST_ROOT);
+        area.make_root(SYSTEM_GPA + FIRST_ROOT, None);
         Ok(area)
     }
 
@@ -96,10 +104,36 @@ impl SystemArea {
         Ok(())
     }
 
-    fn make_root(&self, gpa: u64) {
-        if let Some(entry) = self.page(gpa).get(SYSTEM_ROOT_ENTRY) {
-            let table = SYSTEM_GPA + SHARED_PDPT;
-            entry.store(table | PRESENT | WRITABLE | USED, Ordering::Release);
+    /// `top`: the table for the addresses round the end of guest memory, for ring 3.
+    fn make_root(&self, gpa: u64, top: Option<u64>) {
+        let link = |table: u64, at: usize, to: u64, rights: u64| {
+            if let Some(entry) = self.page(table).get(at) {
+                entry.store(to | PRESENT | USED | rights, Ordering::Release);
+            }
+        };
+        link(gpa, SYSTEM_ROOT_ENTRY, SYSTEM_GPA + SHARED_PDPT, WRITABLE);
+        if let Some(top) = top {
+            link(top, index(HOST_VDSO, 3), SYSTEM_GPA + VDSO_PD, USER);
+            link(gpa, TOP_ROOT_ENTRY, top, WRITABLE | USER);
+        }
+    }
+
+    /// Makes way in number `entry`, for the vCPU whose pages are at `pages`.
+    pub(super) fn add_entry(&self, entry: u64, pages: u64) {
+        let table = self.page(SYSTEM_GPA + ENTRIES_PT);
+        let code = (SYSTEM_GPA + CODE) | PRESENT | USED;
+        let data = pages | PRESENT | USED | NO_EXECUTE;
+        for (word, value) in table.iter().skip(2 * entry as usize).zip([code, data]) {
+            word.store(value, Ordering::Release);
+        }
+    }
+
+    /// Shows ring 3 the page at `gpa` as number `number` from [`HOST_VDSO`] on.
+    pub(super) fn add_vdso_page(&self, number: u64, gpa: u64, executable: bool) {
+        let rights = if executable { 0 } else { NO_EXECUTE };
+        let at = index(HOST_VDSO + number * PAGE, 1);
+        if let Some(entry) = self.page(SYSTEM_GPA + VDSO_PT).get(at) {
+            entry.store(gpa | PRESENT | USER | USED | rights, Ordering::Release);
         }
     }
 
@@ -118,11 +152,6 @@ impl SystemArea {
         count: u64,
     ) -> Result<u64, PlatformError> {
         let mut free = self.free.lock();
-        if count == 1
-            && let Some(page) = free.pages.pop()
-        {
-            return Ok(page);
-        }
         if free.next + count * PAGE > free.end {
             self.add_bank(&mut free, vm, slots)?;
         }
@@ -133,26 +162,30 @@ impl SystemArea {
 
     /// A root without guest memory.
     pub(super) fn new_root(&self, vm: &VmFd, slots: &Slots) -> Result<u64, PlatformError> {
-        if let Some(root) = self.free.lock().roots.pop() {
-            return Ok(root);
-        }
-        let root = self.new_pages(vm, slots, 1)?;
-        self.make_root(root);
+        let root = self.new_pages(vm, slots, 2)?;
+        self.make_root(root, Some(root + PAGE));
         Ok(root)
     }
 
-    /// Takes back pages whose entries are all clear.
-    pub(super) fn give_back(&self, pages: &[u64]) {
-        self.free.lock().pages.extend(pages);
+    /// A page of zeros, or a root without guest memory, that was in use before.
+    pub(super) fn take_page(&self) -> Option<u64> {
+        self.free.lock().pages.pop()
+    }
+
+    pub(super) fn take_root(&self) -> Option<u64> {
+        self.free.lock().roots.pop()
+    }
+
+    /// Takes back pages and roots whose entries are all clear.
+    pub(super) fn give_back(&self, pages: &[u64], roots: &[u64]) {
+        let mut free = self.free.lock();
+        free.pages.extend(pages);
+        free.roots.extend(roots);
     }
 
     /// How many pages were ever handed out.
     #[cfg(test)]
     pub(super) fn pages_made(&self) -> u64 {
         (self.free.lock().next - SYSTEM_GPA - DYNAMIC) / PAGE
-    }
-
-    pub(super) fn give_back_root(&self, root: u64) {
-        self.free.lock().roots.push(root);
     }
 }

@@ -1,8 +1,9 @@
 //! The page tables of an address space (AMD64 Architecture Programmer's Manual, volume 2, 5.3).
 //!
-//! Entries are added and given more rights by this process. They are never cleared here: KVM need
-//! not notice what its process stores into tables that a vCPU uses. [`Tables::clear`] says what is
-//! to be cleared, and the stub does it.
+//! Entries are added and given more rights by this process. They are not cleared here: KVM that makes page tables of
+//! its own from a guest's need not notice what its process stores into those. [`Tables::clear`] says what is
+//! to be cleared, and the stub does it; where KVM has the processor walk a guest's tables ([`Machine::stores_show`]),
+//! this process does.
 
 use std::{
     collections::HashMap,
@@ -27,15 +28,43 @@ pub(super) struct Tables {
 /// What the stub is to clear: a virtual address of entries, and how many.
 pub(super) type Command = (u64, u64);
 
+/// So many commands or a few more are cleared well at once.
+pub(super) const BATCH: usize = COMMANDS_MAX;
+
 /// Entries to clear, and the tables that are then empty.
 #[derive(Debug, Default)]
-pub(super) struct Clearing {
+pub(super) struct Batch {
     pub(super) commands: Vec<Command>,
     pub(super) tables: Vec<u64>,
+    pub(super) roots: Vec<u64>,
 }
 
-fn index(va: u64, level: u32) -> usize {
-    (va >> (12 + 9 * (level - 1)) & 511) as usize
+/// All that is to clear for a change, in batches: a table's entries are in no later one than the table.
+#[derive(Debug, Default)]
+pub(super) struct Clearing {
+    batches: Vec<Batch>,
+    last: Batch,
+}
+
+impl Clearing {
+    pub(super) fn batches(mut self) -> Vec<Batch> {
+        if !self.last.commands.is_empty() {
+            self.batches.push(self.last);
+        }
+        self.batches
+    }
+
+    /// A table whose entries are all among the commands by now.
+    fn add_table(&mut self, table: u64) {
+        self.last.tables.push(table);
+        if self.last.commands.len() >= BATCH {
+            self.batches.push(std::mem::take(&mut self.last));
+        }
+    }
+
+    fn add(&mut self, commands: impl IntoIterator<Item = Command>) {
+        self.last.commands.extend(commands);
+    }
 }
 
 /// Bytes that an entry of a table at this level covers.
@@ -155,7 +184,7 @@ impl Tables {
                 goes = self.used.get(&child) == Some(&0);
                 if goes {
                     self.used.remove(&child);
-                    clearing.tables.push(child);
+                    clearing.add_table(child);
                 }
             }
             if goes {
@@ -166,10 +195,10 @@ impl Tables {
                     None => Some((address, 1)),
                 };
             } else {
-                clearing.commands.extend(run.take());
+                clearing.add(run.take());
             }
             va = next;
         }
-        clearing.commands.extend(run);
+        clearing.add(run);
     }
 }

@@ -4,9 +4,18 @@
 
 use std::sync::Arc;
 
-use super::{kick::KvmKicker, layout::PAGE, machine::Machine, space::KvmSpace, stub, vcpu::Event};
+use super::{
+    exception,
+    kick::KvmKicker,
+    layout::*,
+    machine::Machine,
+    space::KvmSpace,
+    stub,
+    vcpu::{Entry, Event},
+};
 use crate::{
-    AddressSpace, Backing, MapOp, PlatformError, Prot, Registers,
+    AccessKind, AddressSpace, Backing, MapOp, PlatformError, Prot, Registers,
+    memory::FileRange,
     regs::{CODE_64, DATA},
 };
 
@@ -30,21 +39,95 @@ pub(super) fn syscall_faults(machine: &Arc<Machine>) -> Result<bool, PlatformErr
     tried
 }
 
-fn try_syscall(machine: &Arc<Machine>, backing: Backing) -> Result<bool, PlatformError> {
+/// `mov (%rbx), %al`, `mov %al, (%rbx)`, `syscall`.
+const TOUCH: [u8; 6] = [0x8a, 0x03, 0x88, 0x03, 0x0f, 0x05];
+const DATA_AT: u64 = 0x50_0000;
+const ROUNDS: usize = 5;
+
+/// Whether guests see what this process stores into page tables they use, as they do where the processor
+/// walks those; KVM that keeps tables of its own instead does not look. Another page, no page and a page that may
+/// not be written, one after the other, are each put in place of what the guest has just used.
+pub(super) fn stores_show(machine: &Arc<Machine>) -> Result<bool, PlatformError> {
+    let pages = machine
+        .memory
+        .allocate(3 * PAGE, None)
+        .map_err(|errno| PlatformError::Host { what: "guest memory for a trial", errno })?;
+    let shown = try_stores(machine, pages);
+    machine.memory.release(pages);
+    shown
+}
+
+fn try_stores(machine: &Arc<Machine>, pages: FileRange) -> Result<bool, PlatformError> {
+    let page = |number: u64| FileRange {
+        start: pages.start + number * PAGE,
+        end: pages.start + (number + 1) * PAGE,
+    };
+    machine.memory.slice(page(0)).copy_from(&TOUCH);
+    machine.memory.slice(page(1)).copy_from(&[1]);
+    machine.memory.slice(page(2)).copy_from(&[2]);
     let space = KvmSpace::new(machine.clone())?;
-    let prot = Prot::READ | Prot::EXEC;
-    space.apply(&[MapOp::Map { addr: AT, len: PAGE, prot, backing, populate: true }])?;
+    let map = |addr, range, prot| MapOp::Map {
+        addr,
+        len: PAGE,
+        prot,
+        backing: Backing::Memory(range),
+        populate: true,
+    };
+    space.apply(&[
+        map(AT, page(0), Prot::READ | Prot::EXEC),
+        map(DATA_AT, page(1), Prot::READ | Prot::WRITE),
+    ])?;
+    let [first, second] = [page(1), page(2)].map(|page| machine.memory_gpa(page.start));
+    let rights = PRESENT | USER | USED | NO_EXECUTE;
+    let writable = rights | WRITABLE;
+    let (first, second) = (first?, second?);
+    let read = |value: u64| (None, value);
+    for _ in 0..ROUNDS {
+        for (entry, (fault, value)) in [
+            (first | writable, read(1)),
+            (second | writable, read(2)),
+            (0, (Some(AccessKind::Read), 0)),
+            (first | writable, read(1)),
+            (first | rights, (Some(AccessKind::Write), 1)),
+        ] {
+            space.store(DATA_AT, entry);
+            let mut regs =
+                Registers { rip: AT, cs: CODE_64, ss: DATA, rbx: DATA_AT, ..Registers::default() };
+            let seen = match run(machine, &space, &mut regs)? {
+                Some(Event::Syscall { compat: false }) => None,
+                Some(Event::Exception { vector: stub::VECTOR_PAGE_FAULT, code, addr: DATA_AT }) => {
+                    Some(exception::access(code))
+                }
+                other => {
+                    tracing::debug!(?other, "page tables are changed by the stub");
+                    space.give_up();
+                    return Ok(false);
+                }
+            };
+            if (seen, regs.rax & 0xff) != (fault, value) {
+                space.give_up();
+                return Ok(false);
+            }
+        }
+    }
+    Ok(true)
+}
+
+/// Runs guest code until something happens. `None`: it was interrupted again and again.
+pub(super) fn run(
+    machine: &Arc<Machine>,
+    space: &KvmSpace,
+    regs: &mut Registers,
+) -> Result<Option<Event>, PlatformError> {
     let kicker = KvmKicker::default();
-    let mut regs =
-        Registers { rip: AT, cs: CODE_64, ss: DATA, rax: 39, rbx: 7, ..Registers::default() };
     let mut vcpu = machine.pool.acquire(machine, None)?;
-    let mut last = None;
     for _ in 0..TRIES {
-        match vcpu.run(machine, space.target(), &kicker, &mut regs, 0) {
+        let entry = Entry { target: space.target(), flags: 0, answers: None };
+        match vcpu.run(machine, entry, &kicker, regs) {
             Ok((Event::Interrupted, _)) => {}
             Ok((event, _)) => {
-                last = Some(event);
-                break;
+                machine.pool.release(vcpu);
+                return Ok(Some(event));
             }
             Err(error) => {
                 machine.pool.discard(vcpu);
@@ -53,6 +136,16 @@ fn try_syscall(machine: &Arc<Machine>, backing: Backing) -> Result<bool, Platfor
         }
     }
     machine.pool.release(vcpu);
+    Ok(None)
+}
+
+fn try_syscall(machine: &Arc<Machine>, backing: Backing) -> Result<bool, PlatformError> {
+    let space = KvmSpace::new(machine.clone())?;
+    let prot = Prot::READ | Prot::EXEC;
+    space.apply(&[MapOp::Map { addr: AT, len: PAGE, prot, backing, populate: true }])?;
+    let mut regs =
+        Registers { rip: AT, cs: CODE_64, ss: DATA, rax: 39, rbx: 7, ..Registers::default() };
+    let last = run(machine, &space, &mut regs)?;
     let is_right = (regs.rax, regs.rbx, regs.rcx) == (39, 7, AT + 2);
     let syscall = stub::SYSCALL_VA;
     match last {

@@ -20,11 +20,12 @@ use super::{
     layout::*,
     machine::{Machine, refused},
     saved::Saved,
-    stub,
+    stub::{self, Place},
     tables::Command,
+    tsc::{self, SleepWatch},
 };
 use crate::{
-    PlatformError, Registers, XState,
+    Answers, PlatformError, Registers, XState,
     regs::{CODE_64, DATA},
 };
 
@@ -58,6 +59,10 @@ pub(super) struct Vcpu {
     /// For ring 0, with the segment bases that it has if it is not in ring 0.
     sregs: kvm_sregs,
     in_ring0: bool,
+    /// It answers calls itself, and by these.
+    is_answering: bool,
+    answers: Option<Answers>,
+    sleep: SleepWatch,
 }
 
 /// Why a vCPU left guest code.
@@ -73,6 +78,15 @@ pub(super) enum Event {
     Interrupted,
     /// The host has no memory where the guest's is to be: a file that became shorter.
     NoMemory,
+}
+
+/// What guest code is to run with, besides its registers.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry<'a> {
+    pub(super) target: Target<'a>,
+    /// Flags that are set besides.
+    pub(super) flags: u64,
+    pub(super) answers: Option<Answers>,
 }
 
 /// An address space that can be entered.
@@ -147,33 +161,57 @@ impl Vcpu {
             (MSR_CSTAR, stub::COMPAT_VA),
             (MSR_SYSCALL_MASK, SYSCALL_MASK),
         ];
-        let entries =
-            msrs.map(|(index, data)| kvm_msr_entry { index, data, ..kvm_msr_entry::default() });
-        let msrs = Msrs::from_entries(&entries).map_err(|_| PlatformError::Host {
-            what: "a table of registers",
-            errno: Errno::ENOMEM,
-        })?;
-        let set = fd.set_msrs(&msrs).map_err(refused("a vCPU's system-call registers"))?;
-        if set != entries.len() {
-            return Err(PlatformError::Unsupported(
-                "this host's KVM does not let vCPUs make system calls".into(),
-            ));
-        }
+        set_msrs(&fd, &msrs)?;
         fd.set_sync_valid_reg(SyncReg::Register);
         let sign = Arc::new(VcpuSign::new(number, &mut fd));
-        Ok(Self { sign, fd, pages, loaded: None, live: None, sregs, in_ring0: true })
+        let mut vcpu = Self {
+            sign,
+            fd,
+            pages,
+            loaded: None,
+            live: None,
+            sregs,
+            in_ring0: true,
+            is_answering: false,
+            answers: None,
+            sleep: SleepWatch::default(),
+        };
+        if machine.has_host_tsc.load(Ordering::Relaxed) {
+            vcpu.use_host_tsc()?;
+        }
+        vcpu.answer_calls(machine)?;
+        Ok(vcpu)
     }
 
-    /// Runs guest code of `target` with these registers until it stops, and fetches them. FS and GS bases are left
+    /// Lets it answer calls without leaving, on a host where SYSCALL comes to ring 0.
+    pub(super) fn answer_calls(&mut self, machine: &Machine) -> Result<(), PlatformError> {
+        let is_possible = !machine.syscall_faults.load(Ordering::Relaxed) && !self.is_answering;
+        // The one without a number never runs guest code.
+        let entry = self.sign.number.checked_sub(1).filter(|entry| *entry < ENTRIES_MAX);
+        let Some(entry) = entry.filter(|_| is_possible) else { return Ok(()) };
+        machine.add_entry(entry, self.pages);
+        set_msrs(&self.fd, &[(MSR_LSTAR, stub::answering_va(entry))])?;
+        self.is_answering = true;
+        Ok(())
+    }
+
+    /// Lets it read the host's time-stamp counter.
+    pub(super) fn use_host_tsc(&mut self) -> Result<(), PlatformError> {
+        self.sleep.has_slept();
+        tsc::use_hosts(&self.fd)
+            .map_err(|errno| PlatformError::Host { what: "a vCPU's time-stamp counter", errno })
+    }
+
+    /// Runs guest code with these registers until it stops, and fetches them. FS and GS bases are left
     /// alone. After an error it cannot be used any more.
     pub(super) fn run(
         &mut self,
         machine: &Machine,
-        target: Target<'_>,
+        entry: Entry<'_>,
         kicker: &KvmKicker,
         regs: &mut Registers,
-        flags: u64,
     ) -> Result<(Event, bool), PlatformError> {
+        let target = entry.target;
         self.sign.enter();
         self.sign.space.store(target.id, Ordering::SeqCst);
         // Whoever changes the tables after this sees that they may be in use here.
@@ -184,22 +222,41 @@ impl Vcpu {
         }
         let event = self
             .enter_ring0()
-            .map(|()| self.load(machine, target, generation, regs, flags))
+            .and_then(|()| self.keep_time(machine))
+            .map(|()| self.load(machine, entry, generation, regs))
             .and_then(|()| self.enter(machine, regs));
         self.sign.leave();
         let kicked = kicker.leave();
         Ok((event?, kicked))
     }
 
+    fn keep_time(&mut self, machine: &Machine) -> Result<(), PlatformError> {
+        if machine.has_host_tsc.load(Ordering::Relaxed) && self.sleep.has_slept() {
+            self.use_host_tsc()?;
+        }
+        Ok(())
+    }
+
+    /// Puts the answers where the stub finds them.
+    fn set_answers(&mut self, machine: &Machine, answers: Option<Answers>) {
+        if self.answers == answers || !self.is_answering {
+            return;
+        }
+        self.answers = answers;
+        let all = answers.map_or([0; 6], |answers| answers.0);
+        let words =
+            [u32::from(answers.is_some()), all[0], all[1], all[2], all[3], all[4], all[5], 0];
+        let page = machine.page(self.pages);
+        let pairs = words.chunks_exact(2).map(|pair| u64::from(pair[0]) | u64::from(pair[1]) << 32);
+        for (word, pair) in page.iter().skip((V_ANSWERS / 8) as usize).zip(pairs) {
+            word.store(pair, Ordering::Relaxed);
+        }
+    }
+
     /// Prepares the return to ring 3.
-    fn load(
-        &mut self,
-        machine: &Machine,
-        target: Target<'_>,
-        generation: u64,
-        regs: &Registers,
-        flags: u64,
-    ) {
+    fn load(&mut self, machine: &Machine, entry: Entry<'_>, generation: u64, regs: &Registers) {
+        let Entry { target, flags, answers } = entry;
+        self.set_answers(machine, answers);
         let eflags = (regs.eflags | flags) & EFLAGS_USER | EFLAGS_FIXED | EFLAGS_IF;
         let code = if regs.cs as u16 == USER_CODE_32 { regs.cs } else { CODE_64 };
         let frame = [regs.rax, regs.rip, code, eflags, regs.rsp, DATA];
@@ -275,9 +332,9 @@ impl Vcpu {
             match exit {
                 Ok(port) => return self.left(machine, port, regs),
                 Err(errno @ (Errno::EINTR | Errno::EFAULT)) => {
-                    if self.stopped_outside(regs)? {
+                    if let Some(event) = self.stopped(regs)? {
                         let no_memory = errno == Errno::EFAULT;
-                        return Ok(if no_memory { Event::NoMemory } else { Event::Interrupted });
+                        return Ok(if no_memory { Event::NoMemory } else { event });
                     }
                     if errno == Errno::EFAULT {
                         return Err(self.fail("no memory for the stub".into()));
@@ -291,23 +348,32 @@ impl Vcpu {
         Err(self.fail("does not come out of the stub".into()))
     }
 
-    /// After an interruption: true when the guest's registers are (again) in `regs`, false when
+    /// After an interruption: what it comes to, with the guest's registers (again) in `regs`; `None` when
     /// the stub is about to leave by itself.
-    fn stopped_outside(&mut self, regs: &mut Registers) -> Result<bool, PlatformError> {
+    fn stopped(&mut self, regs: &mut Registers) -> Result<Option<Event>, PlatformError> {
         let sregs = self.fd.get_sregs().map_err(refused("a vCPU's registers"))?;
         let events = self.fd.get_vcpu_events().map_err(refused("a vCPU's events"))?;
         let now = self.fd.sync_regs_mut().regs;
-        if stub::is_resuming(now.rip) && sregs.cs.selector & 3 == 0 {
+        let (place, in_stub) = (stub::place(now.rip), sregs.cs.selector & 3 == 0);
+        if place == Place::Resuming && in_stub {
             // The guest has not run: its registers are as they were.
             self.loaded = None;
-            return Ok(true);
+            return Ok(Some(Event::Interrupted));
         }
         let in_flight = events.exception.injected | events.exception.pending != 0;
-        if in_flight || stub::is_leaving(now.rip) {
-            return Ok(false);
+        // In ring 3 it is about to fault there.
+        if in_flight || place == Place::Leaving || place != Place::Elsewhere && !in_stub {
+            return Ok(None);
         }
-        if sregs.cs.selector & 3 == 0 {
-            return Err(self.fail(format!("is in ring 0 at {:#x}", now.rip)));
+        match place {
+            Place::Called => return Ok(Some(called(&now, false, regs))),
+            Place::Answered => {
+                called(&now, false, regs);
+                regs.orig_rax = u64::MAX;
+                return Ok(Some(Event::Interrupted));
+            }
+            _ if in_stub => return Err(self.fail(format!("is in ring 0 at {:#x}", now.rip))),
+            _ => {}
         }
         self.in_ring0 = false;
         (self.sregs.fs.base, self.sregs.gs.base) = (sregs.fs.base, sregs.gs.base);
@@ -318,7 +384,7 @@ impl Vcpu {
         regs.rsp = now.rsp;
         regs.cs = sregs.cs.selector.into();
         regs.ss = sregs.ss.selector.into();
-        Ok(true)
+        Ok(Some(Event::Interrupted))
     }
 
     /// After the stub's OUT.
@@ -332,14 +398,7 @@ impl Vcpu {
         fetch(&now, regs);
         match port {
             stub::PORT_SYSCALL | stub::PORT_COMPAT => {
-                let compat = port == stub::PORT_COMPAT;
-                regs.rip = now.rcx;
-                regs.eflags = now.r11;
-                regs.rsp = now.rsp;
-                regs.cs = if compat { USER_CODE_32.into() } else { CODE_64 };
-                regs.ss = DATA;
-                regs.orig_rax = now.rax;
-                Ok(Event::Syscall { compat })
+                Ok(called(&now, port == stub::PORT_COMPAT, regs))
             }
             stub::PORT_INT80 => {
                 self.fetch_frame(machine, V_STACK, false, regs)?;
@@ -482,6 +541,36 @@ impl Vcpu {
         // SAFETY: no component is enabled that does not lie in the structure's 4096 bytes.
         unsafe { self.fd.set_xsave(&area) }.map_err(refused("a vCPU's extended state"))
     }
+}
+
+fn set_msrs(fd: &VcpuFd, values: &[(u32, u64)]) -> Result<(), PlatformError> {
+    let entries: Vec<_> = values
+        .iter()
+        .map(|(index, data)| kvm_msr_entry {
+            index: *index,
+            data: *data,
+            ..kvm_msr_entry::default()
+        })
+        .collect();
+    let msrs = Msrs::from_entries(&entries)
+        .map_err(|_| PlatformError::Host { what: "a table of registers", errno: Errno::ENOMEM })?;
+    let set = fd.set_msrs(&msrs).map_err(refused("a vCPU's system-call registers"))?;
+    if set == entries.len() {
+        return Ok(());
+    }
+    Err(PlatformError::Unsupported("this host's KVM does not let vCPUs make system calls".into()))
+}
+
+/// What a SYSCALL made of the registers.
+fn called(now: &kvm_regs, compat: bool, regs: &mut Registers) -> Event {
+    fetch(now, regs);
+    regs.rip = now.rcx;
+    regs.eflags = now.r11;
+    regs.rsp = now.rsp;
+    regs.cs = if compat { USER_CODE_32.into() } else { CODE_64 };
+    regs.ss = DATA;
+    regs.orig_rax = now.rax;
+    Event::Syscall { compat }
 }
 
 /// The registers that the stub leaves alone.

@@ -586,6 +586,7 @@ lazaret_stub_call_end:
 // What the stub answers, by number: the word of the slot's answers (getpid, gettid, getuid,
 // getgid, geteuid, getegid), or how (clock_gettime, sched_yield).
 .balign 64
+.globl lazaret_stub_answers
 lazaret_stub_answers:
     .byte 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0
     .byte 0, 0, 0, 0, 0, 0, 0, 0, 15, 0, 0, 0, 0, 0, 0, 0

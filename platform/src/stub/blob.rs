@@ -95,6 +95,7 @@ unsafe extern "C" {
     static lazaret_stub_call_left: u8;
     static lazaret_stub_call_loaded: u8;
     static lazaret_stub_call_end: u8;
+    static lazaret_stub_answers: u8;
     static lazaret_stub_unborn: u8;
     static lazaret_stub_unborn_end: u8;
     fn lazaret_rseq_offset() -> *const isize;
@@ -150,6 +151,13 @@ pub(crate) fn after_call() -> u64 {
 /// The instruction pointer which the filter sees for the stub's `sched_yield`.
 pub(super) fn after_yield() -> u64 {
     TEXT + offset(addr_of!(lazaret_stub_after_yield))
+}
+
+/// How each call with a number below 256 is answered: 0 not at all, then by that word of the answers, from
+/// [`ANSWER_CLOCK`] on by code of the stub's.
+pub(crate) fn answer_words() -> &'static [u8] {
+    // SAFETY: constant bytes of this program's image, as many as the table has.
+    unsafe { slice::from_raw_parts(addr_of!(lazaret_stub_answers), 256) }
 }
 
 /// How far a call from a rewritten site is.
