@@ -76,8 +76,8 @@ pub fn kvm_may_be_fast() -> bool {
     std::arch::x86_64::__cpuid(1).ecx & HYPERVISOR == 0
 }
 
-/// How long a trial may take.
-const TRIAL: Duration = Duration::from_secs(5);
+/// How long a trial may take: some hundredths of a second, but on a busy machine.
+const TRIAL: Duration = Duration::from_secs(15);
 
 /// The platform, and what a round trip costs; on a thread of its own, as there are hosts whose KVM does not come back.
 pub(crate) fn create_in_time(

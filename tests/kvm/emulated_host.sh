@@ -8,7 +8,7 @@
 # own, 124 when the time is up, 125 when the machine did not come up.
 #
 # QEMU 10 and the kernel are fetched from Debian's backports once, and unpacked into a cache ($KVM_EMULATED_CACHE);
-# nothing is installed. Installed must be busybox-static, and qemu-system-x86 for its libraries. One emulating
+# nothing is installed. Installed must be busybox or busybox-static, and qemu-system-x86 for its libraries. One emulating
 # thread: with several, the emulation may run stale code after the kernel patched itself.
 set -euo pipefail
 
@@ -78,7 +78,7 @@ for module in irqbypass ccp kvm kvm-amd; do
 done
 cp -a "$payload/." "$root/payload/"
 printf '%s\n' "$command" >"$root/command"
-find "$root/payload" -type f -perm -u+x | while read -r program; do
+find "$root/bin" "$root/payload" -type f -perm -u+x | while read -r program; do
     { ldd "$program" 2>/dev/null || true; } | { grep -oE '/[^ ]+' || true; } | while read -r library; do
         [ -e "$root$library" ] || { mkdir -p "$root$(dirname "$library")"; cp -L "$library" "$root$library"; }
     done

@@ -425,6 +425,18 @@ CASE(many_small_mappings_are_kept_apart)
 	expect_eq(touch(memory + PAGE, false), SIGSEGV);
 }
 
+CASE(a_page_here_and_there_in_a_huge_range_is_kept)
+{
+	enum { COUNT = 8192 };
+	const size_t step = 2 << 20;
+	char *memory = expect_ok(map(NULL, COUNT * step, PROT_READ | PROT_WRITE,
+				     MAP_PRIVATE | MAP_NORESERVE));
+	for (int i = 0; i < COUNT; i++)
+		memory[i * step] = i;
+	for (int i = 0; i < COUNT; i++)
+		expect_eq(memory[i * step], (char)i);
+}
+
 CASE(dev_zero_maps_as_anonymous_memory)
 {
 	int fd = expect_ok(open("/dev/zero", O_RDWR));
