@@ -122,8 +122,16 @@ impl KvmPlatform {
         let mut vcpu = machine.pool.acquire(&machine, None)?;
         vcpu.answer_calls(&machine)?;
         machine.pool.release(vcpu);
-        machine.stores_show.store(trial::stores_show(&machine)?, Ordering::Relaxed);
-        let vdso = vdso::image(clock::show(&machine)?, vdso::Functions::Clocks);
+        let stores_show = trial::stores_show(&machine)?;
+        machine.stores_show.store(stores_show, Ordering::Relaxed);
+        let clocks = clock::show(&machine)?;
+        tracing::debug!(
+            answers = !faults,
+            stores_show,
+            clocks = clocks.is_some(),
+            "what this host's KVM is good for"
+        );
+        let vdso = vdso::image(clocks, vdso::Functions::Clocks);
         Ok(Self { machine, vdso })
     }
 }

@@ -1,8 +1,8 @@
 #!/bin/sh
 # How often vCPUs leave guest code for each thing that exits.c does: counted by KVM, as the difference of
-# two runs. Takes what comes before the program as arguments, and needs debugfs:
+# two runs. `copy` is a write to a page after `fork`, and its first touch before. Takes what comes before the program as arguments, and needs debugfs:
 #
-#   tests/kvm/exits.sh ./lazaret run --platform kvm -- /payload/exits
+#   [THINGS='getpid:20000 fork:200'] tests/kvm/exits.sh ./lazaret run --platform kvm -- /payload/exits
 counted() {
     mkfifo /tmp/said
     "$@" >/tmp/said 2>&1 </dev/null &
@@ -18,7 +18,7 @@ counted() {
     while [ "$(cat /sys/kernel/debug/kvm/exits)" != 0 ]; do sleep 0.1; done
 }
 [ -d /sys/kernel/debug/kvm ] || mount -t debugfs debug /sys/kernel/debug
-for thing in getpid:20000 clock:20000 getppid:2000 touch:4000 copy:2000 mmap:1000 pipe:1000 fork:200; do
+for thing in ${THINGS:-getpid:20000 clock:20000 getppid:2000 touch:4000 copy:2000 mmap:1000 pipe:1000 fork:200}; do
     what=${thing%:*} count=${thing#*:}
     counted "$@" "$what" "$count"
     few=$exits

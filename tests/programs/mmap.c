@@ -427,7 +427,7 @@ CASE(many_small_mappings_are_kept_apart)
 
 CASE(a_page_here_and_there_in_a_huge_range_is_kept)
 {
-	enum { COUNT = 8192 };
+	enum { COUNT = 2048 };
 	const size_t step = 2 << 20;
 	char *memory = expect_ok(map(NULL, COUNT * step, PROT_READ | PROT_WRITE,
 				     MAP_PRIVATE | MAP_NORESERVE));

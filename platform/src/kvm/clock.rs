@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
-use super::{layout::*, machine::Machine, space::KvmSpace, trial, vcpu::Event};
+use super::{layout::*, machine::Machine, space::KvmSpace, trial};
 use crate::{
     AddressSpace, Backing, MapOp, PlatformError, Prot, Registers, host,
     memory::FileRange,
@@ -113,7 +113,7 @@ fn try_in(machine: &Arc<Machine>, clock: u64, pages: FileRange) -> Result<bool, 
             let bytes = time.get(at..at + 8).and_then(|bytes| bytes.try_into().ok());
             bytes.map_or(0, u64::from_le_bytes)
         });
-        let is_read = matches!(event, Some(Event::Syscall { compat: false }))
+        let is_read = event.is_some_and(|event| trial::is_call(machine, event, &mut regs))
             && (regs.rip, regs.rax) == (CODE_AT + CODE.len() as u64, 0);
         let read = seconds.wrapping_mul(1_000_000_000).wrapping_add(nanoseconds);
         if !is_read || !(before..=after).contains(&read) {

@@ -2,7 +2,7 @@
 //! arrives. Some nested hosts run ring 3 natively and emulate ring 0; there, SYSCALL goes to its target
 //! without a change of rings, which is a page fault with RIP and address at the target.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use super::{
     exception,
@@ -94,7 +94,7 @@ fn try_stores(machine: &Arc<Machine>, pages: FileRange) -> Result<bool, Platform
             let mut regs =
                 Registers { rip: AT, cs: CODE_64, ss: DATA, rbx: DATA_AT, ..Registers::default() };
             let seen = match run(machine, &space, &mut regs)? {
-                Some(Event::Syscall { compat: false }) => None,
+                Some(event) if is_call(machine, event, &mut regs) => None,
                 Some(Event::Exception { vector: stub::VECTOR_PAGE_FAULT, code, addr: DATA_AT }) => {
                     Some(exception::access(code))
                 }
@@ -111,6 +111,20 @@ fn try_stores(machine: &Arc<Machine>, pages: FileRange) -> Result<bool, Platform
         }
     }
     Ok(true)
+}
+
+/// Whether that is a system call, however this host brings it; RIP is behind it then.
+pub(super) fn is_call(machine: &Machine, event: Event, regs: &mut Registers) -> bool {
+    match event {
+        Event::Syscall { compat: false } => true,
+        Event::Exception { vector: stub::VECTOR_PAGE_FAULT, addr: stub::SYSCALL_VA, .. }
+            if regs.rip == stub::SYSCALL_VA && machine.syscall_faults.load(Ordering::Relaxed) =>
+        {
+            regs.rip = regs.rcx;
+            true
+        }
+        _ => false,
+    }
 }
 
 /// Runs guest code until something happens. `None`: it was interrupted again and again.
