@@ -121,7 +121,7 @@ fn neighbours(setting: Setting, case: &Case) -> Result<(), Failed> {
                 scope.spawn(move || process::run_watched(command, LIMIT, started, || ()))
             })
             .collect();
-        scope.spawn(|| introduce(&host, &launchers, &done));
+        scope.spawn(|| introduce(&host, setting.processes(), &launchers, &done));
         let results: Vec<_> = runs.into_iter().map(thread::ScopedJoinHandle::join).collect();
         done.store(true, Ordering::Relaxed);
         results
@@ -134,13 +134,17 @@ fn neighbours(setting: Setting, case: &Case) -> Result<(), Failed> {
 }
 
 /// Once both run, writes to each the numbers of the other's processes.
-fn introduce(host: &Host, launchers: &[AtomicU32; 2], done: &AtomicBool) -> io::Result<()> {
-    const PROCESSES: usize = 4; // gofer, sentry, zygote, and a stub process
+fn introduce(
+    host: &Host,
+    processes: usize,
+    launchers: &[AtomicU32; 2],
+    done: &AtomicBool,
+) -> io::Result<()> {
     while !done.load(Ordering::Relaxed) {
         thread::sleep(Duration::from_millis(20));
         let launchers = launchers.each_ref().map(|launcher| launcher.load(Ordering::Relaxed));
         let both = launchers.map(descendants);
-        if launchers.contains(&0) || both.iter().any(|processes| processes.len() < PROCESSES) {
+        if launchers.contains(&0) || both.iter().any(|found| found.len() < processes) {
             continue;
         }
         let place = host.path().join("shared/neighbours");

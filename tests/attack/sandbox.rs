@@ -29,6 +29,12 @@ exit $status
 "#;
 
 impl Setting {
+    /// How many processes a running sandbox has besides its launcher, at least: gofer and sentry; zygote and a stub
+    /// process, where there are any.
+    pub(crate) fn processes(self) -> usize {
+        if self.platform == "kvm" { 2 } else { 4 }
+    }
+
     /// The command that runs the case.
     pub(crate) fn command(&self, host: &Host, case: &Case) -> Result<Command, String> {
         let shared = host.path().join("shared");
