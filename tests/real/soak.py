@@ -11,7 +11,7 @@ minute, or processes were left.
 """
 import argparse, os, pathlib, random, shutil, subprocess, sys, tempfile, time
 
-from kill import wait_gone
+from kill import processes, wait_gone
 
 THREADS = """
 import threading, queue
@@ -57,9 +57,9 @@ print("fifty")
 PYTHON = "/usr/bin/python3.11" if os.path.exists("/usr/bin/python3.11") else "/usr/bin/python3"
 PROGRAMS = [
     ["sh", "-c", "for i in 1 2 3 4 5 6 7 8; do echo $i | tr 1-8 a-h | cat; done"],
-    ["sh", "-c", "cd /tmp && mkdir d && cd d && seq 2000 | split -l 10 - && cat x* | sort -n | tail -1 && rm x* && ls | wc -l"],
+    ["sh", "-c", "cd $(mktemp -d) && seq 2000 | split -l 10 - && cat x* | sort -n | tail -1 && rm x* && ls | wc -l; rmdir $PWD"],
     ["sh", "-c", "find /usr/include -maxdepth 1 -name 's*.h' | xargs cat | wc -l"],
-    ["sh", "-c", "(sleep 0.05; kill -TERM $$) & trap 'echo term; exit 3' TERM; while :; do :; done"],
+    ["sh", "-c", "trap 'echo term; exit 3' TERM; (sleep 0.05; kill -TERM $$) & while :; do :; done"],
     ["sh", "-c", "tar cf - /usr/include/linux 2>/dev/null | tar tf - | wc -l"],
     [PYTHON, "-c", THREADS],
     [PYTHON, "-c", SOCKETS],
@@ -74,10 +74,10 @@ class Soak:
         self.binary = os.path.join(place, "lazaret")
         shutil.copy(options.lazaret, self.binary)
         self.expected = [self.finish(subprocess.Popen(p, **self.pipes()), native=True) for p in PROGRAMS]
-        self.started = self.wrong = 0
+        self.started = self.wrong = self.most = 0
 
-    def pipes(self):
-        return dict(stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=self.place)
+    def pipes(self, stdin=subprocess.DEVNULL):
+        return dict(stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=self.place)
 
     def finish(self, process, native=False):
         try:
@@ -88,12 +88,17 @@ class Soak:
             return "hang", output
         return process.returncode, output
 
-    def start(self):
+    def start(self, gate=None):
+        """Starts one. With a gate, its program waits until that is closed."""
         number = random.randrange(len(PROGRAMS))
         platform = self.options.platform[self.started % len(self.options.platform)]
         self.started += 1
         command = [self.binary, "run", "--platform", platform, "--memory", "1G", *self.options.option, "--"]
-        return number, platform, subprocess.Popen(command + PROGRAMS[number], **self.pipes())
+        program = PROGRAMS[number]
+        if gate is None:
+            return number, platform, subprocess.Popen(command + program, **self.pipes())
+        waits = ["sh", "-c", 'read _; exec "$@"', "sh"]
+        return number, platform, subprocess.Popen(command + waits + program, **self.pipes(gate))
 
     def check(self, number, platform, process):
         result = self.finish(process)
@@ -107,8 +112,17 @@ class Soak:
             self.check(*self.start())
 
     def at_once(self, count):
-        for started in [self.start() for _ in range(count)]:
-            self.check(*started)
+        """All are there before the first goes on."""
+        gate, opener = os.pipe()
+        sandboxes = [self.start(gate) for _ in range(count)]
+        os.close(gate)
+        end, most = time.monotonic() + 60, 0
+        while most < count and time.monotonic() < end:
+            most = max(most, min(len(processes(self.binary)[role]) for role in ["gofer", "sentry", "stub"]))
+        self.most = max(self.most, most)
+        os.close(opener)
+        for sandbox in sandboxes:
+            self.check(*sandbox)
 
     def report(self, when):
         rest, _ = wait_gone(self.binary)
@@ -119,7 +133,7 @@ class Soak:
         files = pathlib.Path("/proc/sys/fs/file-nr").read_text().split()[0]
         mounts = len(pathlib.Path("/proc/self/mountinfo").read_text().splitlines())
         print(
-            f"{when:>8}: {self.started:6} sandboxes, {self.wrong} wrong, {len(rest)} processes left;"
+            f"{when:>8}: {self.started:6} sandboxes, {self.wrong} wrong, {self.most} at once, {len(rest)} processes left;"
             f" host: {processes} processes, {files} files, {mounts} mounts,"
             f" {mib['MemAvailable']} MiB available, {mib['Shmem']} MiB shared, {mib['Slab']} MiB slab;"
             f" own descriptors: {len(os.listdir('/proc/self/fd'))}",
