@@ -194,3 +194,30 @@ fn arithmetic_is_checked_in_release_builds() {
     let overflow = std::panic::catch_unwind(|| one + std::hint::black_box(255));
     assert!(overflow.is_err(), "not in this build");
 }
+
+/// Attacks on places where nothing is would all be refused.
+#[test]
+fn attacks_know_where_stub_processes_have_what() {
+    let number = |text: &str| {
+        let digits = text.trim().trim_end_matches("UL").strip_prefix("0x")?.replace('_', "");
+        u64::from_str_radix(&digits, 16).ok()
+    };
+    let layout = fs::read_to_string(root().join("platform/src/stub/layout.rs")).unwrap();
+    let places: BTreeMap<&str, u64> = layout
+        .lines()
+        .filter_map(|line| {
+            line.strip_prefix("pub(crate) const ")?.strip_suffix(';')?.split_once(": u64 = ")
+        })
+        .filter_map(|(name, value)| Some((name, number(value)?)))
+        .collect();
+    let header = fs::read_to_string(root().join("tests/attack/attack.h")).unwrap();
+    let attacked: BTreeMap<&str, u64> = header
+        .lines()
+        .filter_map(|line| line.strip_prefix("#define ")?.split_once(' '))
+        .filter_map(|(name, value)| Some((name, number(value)?)))
+        .collect();
+    assert!(attacked.contains_key("TEXT") && attacked.contains_key("HOST_VDSO"));
+    for (name, place) in attacked {
+        assert_eq!(places.get(name), Some(&place), "{name}");
+    }
+}

@@ -21,8 +21,7 @@
 #define COMMAND 0x7ffff0030000UL
 #define HOST_VDSO 0x7ffff0100000UL
 
-/* A directory of the host which the sandbox does not show; a file of the host that a sandbox may write; a process of the
- * host. */
+/* A directory of the host which the sandbox does not show; one that it may write; a process of the host. */
 static UNUSED const char *hidden(void) { return getenv("HIDDEN"); }
 static UNUSED const char *shared(void) { return getenv("SHARED"); }
 static UNUSED pid_t sentinel(void) { return atoi(getenv("SENTINEL")); }
@@ -47,7 +46,8 @@ static UNUSED void on_fault(int signal) { (void)signal; _exit(99); }
 		ended_; \
 	})
 
-/* Is there memory at `address` that can be read? Asks the kernel, which knows of guest memory only; so it is tried. */
+/* Can a process read at `address`, or write? Calls know of guest memory only, so it is tried. Of a slot, a thread's own or its
+ * siblings' would be meant: that has to be tried by the process itself. */
 static UNUSED bool readable(unsigned long address)
 {
 	return DOOMED(({ signal(SIGSEGV, on_fault); signal(SIGBUS, on_fault);

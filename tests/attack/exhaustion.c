@@ -2,6 +2,11 @@
  * harness looks how much the sentry has. Each attacker ends with an error, is killed for want of memory, or has made all it could in its time.
  * Whatever it does, the first process goes on. */
 #include "attack.h"
+#include <grp.h>
+#include <linux/filter.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <linux/seccomp.h>
 #include <mqueue.h>
 #include <netinet/in.h>
 #include <pthread.h>
@@ -9,7 +14,10 @@
 #include <sys/eventfd.h>
 #include <sys/inotify.h>
 #include <sys/ipc.h>
+#include <sys/mount.h>
 #include <sys/msg.h>
+#include <sys/sem.h>
+#include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <sys/xattr.h>
@@ -31,7 +39,7 @@ static bool refused(void)
 {
 	switch (errno) {
 	case ENOMEM: case EAGAIN: case ENOSPC: case EMFILE: case ENFILE: case ENOBUFS: case EDQUOT: case ETOOMANYREFS:
-	case E2BIG: case EADDRNOTAVAIL: case EMLINK: case ENOLCK:
+	case E2BIG: case EADDRNOTAVAIL: case EMLINK: case ENOLCK: case EUSERS:
 		return true;
 	default:
 		return false;
@@ -393,3 +401,192 @@ static bool memory_file(int number)
 	return write(fd, much, sizeof much) == sizeof much;
 }
 CASE(memory_files) { exhaust(memory_file); }
+
+/* A mount doubles what is below each time. */
+static bool mounted(int number)
+{
+	static const char *const place = "m";
+	if (number == 0 && (mkdir(place, 0700) || mount("none", place, "tmpfs", 0, NULL) || mkdir("m/n", 0700)))
+		return errno == EEXIST;
+	return number % 16 ? mount("none", place, "tmpfs", 0, NULL) == 0 : mount("/", "m", NULL, MS_BIND | MS_REC, NULL) == 0;
+}
+CASE(mounts)
+{
+	if (geteuid() != 0)
+		skip("needs root");
+	in_new_dir();
+	exhaust(mounted);
+}
+
+/* Each process has all of them once more. */
+static bool mount_namespace(int number)
+{
+	if (number == 0)
+		for (int i = 0; i < 300; i++)
+			if (mount("none", ".", "tmpfs", 0, NULL))
+				break;
+	pid_t child = fork();
+	if (child == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		if (unshare(CLONE_NEWNS))
+			_exit(1);
+		pause();
+		_exit(0);
+	}
+	return child > 0;
+}
+CASE(mount_namespaces)
+{
+	if (geteuid() != 0)
+		skip("needs root");
+	in_new_dir();
+	exhaust(mount_namespace);
+}
+
+static bool full_terminal(int number)
+{
+	(void)number;
+	int master = open("/dev/ptmx", O_RDWR | O_NONBLOCK | O_NOCTTY);
+	if (master < 0 || grantpt(master) || unlockpt(master))
+		return false;
+	int slave = open(ptsname(master), O_RDWR | O_NONBLOCK | O_NOCTTY);
+	if (slave < 0)
+		return false;
+	fill(master);
+	fill(slave);
+	return true;
+}
+CASE(full_terminals) { exhaust(full_terminal); }
+
+/* A thread may have so many instructions and no more. */
+static bool filter(int number)
+{
+	static struct sock_filter code[4096];
+	for (unsigned i = 0; number == 0 && i < 4096; i++)
+		code[i] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+	struct sock_fprog program = {4096, code};
+	if (number == 0)
+		expect_ok(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
+	if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0)
+		return true;
+	return false;
+}
+CASE(system_call_filters) { exhaust(filter); }
+
+static bool semaphores(int number)
+{
+	(void)number;
+	int set = semget(IPC_PRIVATE, 32000, 0600);
+	struct sembuf undo = {31999, 1, SEM_UNDO};
+	return set >= 0 && semop(set, &undo, 1) == 0;
+}
+CASE(semaphore_sets) { exhaust(semaphores); }
+
+static bool segment(int number)
+{
+	(void)number;
+	int id = shmget(IPC_PRIVATE, 1 << 20, 0600);
+	char *memory = id >= 0 ? shmat(id, NULL, 0) : (void *)-1;
+	if (memory == (void *)-1)
+		return false;
+	expect_ok(shmctl(id, IPC_RMID, NULL)); /* it ends with the last who has it */
+	memset(memory, 1, 1 << 20);
+	return true;
+}
+CASE(shared_memory_segments) { exhaust(segment); }
+
+static bool full_queue(int number)
+{
+	char name[64];
+	snprintf(name, sizeof name, "/q%d-%d", getpid(), number);
+	struct mq_attr attributes = {.mq_maxmsg = 10, .mq_msgsize = 8192};
+	mqd_t queue = mq_open(name, O_CREAT | O_RDWR | O_NONBLOCK, 0600, &attributes);
+	if (queue == (mqd_t)-1)
+		return false;
+	while (mq_send(queue, much, 8192, 0) == 0)
+		;
+	return true;
+}
+CASE(full_message_queues) { exhaust(full_queue); }
+
+static bool groups(int number)
+{
+	static gid_t list[65536];
+	pid_t child = fork();
+	if (child == 0) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		for (int i = 0; i < 65536; i++)
+			list[i] = number * 65536 + i;
+		if (setgroups(65536, list))
+			_exit(1);
+		pause();
+		_exit(0);
+	}
+	return child > 0;
+}
+CASE(lists_of_groups)
+{
+	if (geteuid() != 0)
+		skip("needs root");
+	exhaust(groups);
+}
+
+/* A file whose text is made when it is read, and is long. */
+static bool text_of_mappings(int number)
+{
+	char byte;
+	for (int i = 0; number == 0 && i < 500; i++)
+		mapping(i);
+	int fd = open("/proc/self/smaps", O_RDONLY);
+	return fd >= 0 && read(fd, &byte, 1) == 1;
+}
+CASE(files_of_proc_half_read) { exhaust(text_of_mappings); }
+
+static bool datagrams(int number)
+{
+	(void)number;
+	struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+	socklen_t length = sizeof address;
+	int fd = socket(AF_INET, SOCK_DGRAM | SOCK_NONBLOCK, 0), size = 1 << 30;
+	if (fd < 0 || bind(fd, (void *)&address, sizeof address))
+		return false;
+	setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
+	setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &size, sizeof size);
+	expect_ok(getsockname(fd, (void *)&address, &length));
+	for (int i = 0; i < 200 && going(); i++)
+		if (sendto(fd, much, 60000, 0, (void *)&address, sizeof address) < 0)
+			break;
+	return true;
+}
+CASE(datagrams_that_nobody_reads) { exhaust(datagrams); }
+
+static bool answers(int number)
+{
+	(void)number;
+	struct {
+		struct nlmsghdr head;
+		struct ifinfomsg what;
+	} dump = {{sizeof dump, RTM_GETLINK, NLM_F_REQUEST | NLM_F_DUMP, 1, 0}, {.ifi_family = AF_UNSPEC}};
+	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_NONBLOCK, NETLINK_ROUTE);
+	if (fd < 0)
+		return false;
+	for (int i = 0; i < 1000 && going(); i++)
+		if (send(fd, &dump, sizeof dump, 0) < 0)
+			break;
+	return true;
+}
+CASE(answers_of_netlink_that_nobody_reads) { exhaust(answers); }
+
+/* Files that are watched by themselves, and by each other. */
+static bool nested_epoll(int number)
+{
+	static int last;
+	int fd = epoll_create1(0);
+	if (fd < 0)
+		return false;
+	struct epoll_event event = {EPOLLIN, {.u64 = number}};
+	if (number % 4 == 0 || epoll_ctl(fd, EPOLL_CTL_ADD, last, &event) == 0)
+		last = fd;
+	return true;
+}
+CASE(nested_epoll_files) { exhaust(nested_epoll); }

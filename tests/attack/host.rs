@@ -37,8 +37,8 @@ pub(crate) struct Host {
     scratch: Scratch,
     secret: String,
     pub(crate) sentinel: Child,
-    /// Kept open, so that somebody listens.
-    _listeners: [UnixListener; 2],
+    /// Nobody is to connect.
+    listeners: [UnixListener; 2],
 }
 
 impl Host {
@@ -66,7 +66,10 @@ impl Host {
         let address = SocketAddr::from_abstract_name(name)?;
         let listeners =
             [UnixListener::bind(place.join("shared/s"))?, UnixListener::bind_addr(&address)?];
-        Ok(Self { scratch, secret, sentinel, _listeners: listeners })
+        for listener in &listeners {
+            listener.set_nonblocking(true)?;
+        }
+        Ok(Self { scratch, secret, sentinel, listeners })
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -74,12 +77,13 @@ impl Host {
     }
 
     /// Swaps `shared/swap`, a directory, and `shared/swapped`, a link, until told to end.
-    pub(crate) fn swap(&self, done: &AtomicBool) {
+    pub(crate) fn swap(&self, done: &AtomicBool) -> io::Result<()> {
         let (a, b) = (self.path().join("shared/swap"), self.path().join("shared/swapped"));
         while !done.load(Ordering::Relaxed) {
-            let _ = renameat_with(CWD, &a, CWD, &b, RenameFlags::EXCHANGE);
+            renameat_with(CWD, &a, CWD, &b, RenameFlags::EXCHANGE)?;
             thread::sleep(Duration::from_micros(50));
         }
+        Ok(())
     }
 
     /// Makes the files that [`Self::unsettle`] changes; `program` is to be run inside.
@@ -124,6 +128,17 @@ impl Host {
         }
         if self.sentinel.try_wait().map_err(|error| error.to_string())?.is_some() {
             return Err("the sentinel process was killed".to_owned());
+        }
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.sentinel.id()));
+        let stat = stat.map_err(|error| format!("sentinel: {error}"))?;
+        if stat.contains(") T ") || stat.contains(") t ") {
+            return Err("the sentinel process was stopped".to_owned());
+        }
+        for listener in &self.listeners {
+            match listener.accept() {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                other => return Err(format!("somebody connected: {other:?}")),
+            }
         }
         let hidden = self.path().join("hidden");
         let canary =

@@ -12,7 +12,7 @@ static char buffer[1 << 16];
 static void *flip(void *unused)
 {
 	(void)unused;
-	static const unsigned long places[] = {SLOTS, TEXT, 0, -1UL, 0x7ffff0030000UL, 0xffff800000000000UL};
+	static const unsigned long places[] = {SLOTS, TEXT, 0, -1UL, COMMAND, 0xffff800000000000UL};
 	static const size_t lengths[] = {0, 1, 4096, 1 << 16, -1UL, 0x7fffffffffffffffUL, 0x80000000UL};
 	for (unsigned i = 0; !done; i++) {
 		vector[i % 4].iov_base = i & 8 ? (void *)places[i % 6] : buffer;

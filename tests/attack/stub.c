@@ -1,6 +1,7 @@
 /* The stub's own code and memory, which lie in each guest process. */
 #include "attack.h"
 #include <pthread.h>
+#include <setjmp.h>
 
 static char path[PATH_MAX];
 
@@ -71,7 +72,8 @@ CASE(system_call_instructions_of_the_stub_are_no_way_out)
 
 CASE(system_call_instructions_of_the_hosts_vdso_are_no_way_out)
 {
-	each_call(HOST_VDSO, 8 * PAGE);
+	/* on kvm there is none */
+	expect(each_call(HOST_VDSO, 8 * PAGE) > 0 || !readable(TEXT));
 	alive();
 }
 
@@ -85,8 +87,42 @@ CASE(the_middle_of_the_stub_is_no_way_out)
 	alive();
 }
 
+static sigjmp_buf refused;
+static void on_refusal(int signal) { (void)signal; siglongjmp(refused, 1); }
+
+/* Can this process itself write there? */
+static bool is_mine(unsigned long address)
+{
+	volatile char *byte = (volatile char *)address;
+	struct sigaction action = {.sa_handler = on_refusal}, before;
+	sigaction(SIGSEGV, &action, &before);
+	bool written = sigsetjmp(refused, 1) == 0;
+	if (written)
+		*byte = *byte;
+	sigaction(SIGSEGV, &before, NULL);
+	return written;
+}
+
+/* The slots of this process' threads; the first ones are used first. */
+static int own_slots(unsigned long *slots, int most)
+{
+	int count = 0;
+	for (unsigned long slot = SLOTS; slot < SLOTS + 256 * SLOT_SIZE && count < most; slot += SLOT_SIZE)
+		if (is_mine(slot))
+			slots[count++] = slot;
+	return count;
+}
+
 CASE(only_slots_can_be_written)
 {
+	/* kvm shows nothing of this; elsewhere it is where it is looked for */
+	bool shown = readable(TEXT);
+	expect_eq(readable(CONST), shown);
+	expect_eq(readable(COMMAND), shown);
+	expect_eq(readable(ANSWERS), shown);
+	expect_eq(readable(HOST_VDSO), shown);
+	unsigned long own;
+	expect_eq(own_slots(&own, 1), shown);
 	for (int page = 0; page < 2; page++) {
 		expect(!writable(TEXT + page * PAGE));
 		expect(!writable(CONST + page * PAGE));
@@ -135,40 +171,39 @@ static void *make_calls(void *unused)
 	return NULL;
 }
 
-/* Writes all slots that there are, at random, while siblings' calls go through them. */
+/* How often a slot was written: all processes count here. */
+static unsigned long *scribbles;
+
+/* Writes all slots that this process has, at random, while siblings' calls go through them. */
 static void scribble(unsigned seed)
 {
 	pthread_t threads[3];
 	for (int i = 0; i < 3; i++)
 		pthread_create(threads + i, NULL, make_calls, NULL);
-	struct timespec start, now;
-	clock_gettime(CLOCK_MONOTONIC, &start);
 	unsigned long slots[64];
-	int count = 0;
-	for (unsigned long slot = SLOTS; slot < SLOTS + 256 * SLOT_SIZE && count < 64; slot += SLOT_SIZE) {
-		/* process_vm_readv asks for guest memory; a pipe write too: so look by fault, in a child */
-		if (writable(slot))
-			slots[count++] = slot;
-	}
+	int count = own_slots(slots, 64);
 	if (!count)
 		_exit(0);
-	do {
-		for (int i = 0; i < 1000; i++) {
-			seed = seed * 1103515245 + 12345;
-			unsigned long slot = slots[seed / 7 % count];
-			unsigned long offset = seed / 64 % (SLOT_SIZE / 8) * 8;
-			if (seed & 0x10000)
-				offset %= 512; /* the header, where the words are */
-			static const unsigned long values[] = {0, 1, 2, 3, -1UL, TEXT, CONST, 0x8000000000000000UL, 64, 0xffffffff};
-			*(volatile unsigned long *)(slot + offset) = seed & 0x20000 ? values[seed % 10] : seed * 0x9e3779b97f4a7c15UL;
-		}
-		clock_gettime(CLOCK_MONOTONIC, &now);
-	} while ((now.tv_sec - start.tv_sec) * 1000 + (now.tv_nsec - start.tv_nsec) / 1000000 < 150);
+	for (;;) { /* until the alarm */
+		seed = seed * 1103515245 + 12345;
+		unsigned long slot = slots[seed / 7 % count];
+		unsigned long offset = seed / 64 % (SLOT_SIZE / 8) * 8;
+		if (seed & 0x10000)
+			offset %= 512; /* the header, where the words are */
+		static const unsigned long values[] = {0, 1, 2, 3, -1UL, TEXT, CONST, 0x8000000000000000UL, 64, 0xffffffff};
+		*(volatile unsigned long *)(slot + offset) = seed & 0x20000 ? values[seed % 10] : seed * 0x9e3779b97f4a7c15UL;
+		++*scribbles;
+	}
 }
 
 CASE(scribbled_slots_harm_only_who_scribbles)
 {
-	for (unsigned seed = 1; seed <= 8; seed++)
+	scribbles = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	expect(scribbles != MAP_FAILED);
+	bool shown = readable(TEXT);
+	/* on a busy host the first ones may get nowhere */
+	for (unsigned seed = 1; seed <= 8 || (shown && *scribbles < 1000 && seed <= 64); seed++)
 		DOOMED(({ scribble(seed * 7919); }));
+	expect(*scribbles > 0 || !shown);
 	alive();
 }
