@@ -13,6 +13,7 @@ use nix::sys::{
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     net::RecvFlags,
+    process::{WaitId, WaitIdOptions, waitid},
 };
 use sentry::boot::{FromSentry, Panic, ToSentry};
 
@@ -144,12 +145,16 @@ pub(crate) fn until_exit(
     }
 }
 
-/// The file server also ends when a sandbox that is done closes its socket: then the sentry's last
-/// message is on its way.
+/// The file server also ends, and well, when a sandbox that is done closes its socket: then the sentry's last
+/// message is on its way, however long that takes on a busy host.
 fn last_words(sandbox: &Sandbox) -> Option<FromSentry> {
-    const PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 800_000_000 };
+    const A_MOMENT: Timespec = Timespec { tv_sec: 0, tv_nsec: 800_000_000 };
+    const PATIENCE: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
+    let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    let status = waitid(WaitId::PidFd(sandbox.gofer.as_fd()), ended);
+    let ended_well = status.ok().flatten().and_then(|status| status.exit_status()) == Some(0);
     let mut control = [PollFd::new(&sandbox.control, PollFlags::IN)];
-    let _ = poll(&mut control, Some(&PATIENCE));
+    let _ = poll(&mut control, Some(if ended_well { &PATIENCE } else { &A_MOMENT }));
     control::receive(&sandbox.control, RecvFlags::DONTWAIT)
 }
 
@@ -210,10 +215,8 @@ fn end(sandbox: &Sandbox) -> [Option<i32>; 2] {
         let _ = rustix::process::pidfd_send_signal(process.as_fd(), rustix::process::Signal::KILL);
     }
     [&sandbox.sentry, &sandbox.gofer].map(|process| {
-        let wait = rustix::process::WaitId::PidFd(process.as_fd());
-        let status = rustix::io::retry_on_intr(|| {
-            rustix::process::waitid(wait.clone(), rustix::process::WaitIdOptions::EXITED)
-        });
+        let wait = WaitId::PidFd(process.as_fd());
+        let status = rustix::io::retry_on_intr(|| waitid(wait.clone(), WaitIdOptions::EXITED));
         status.ok().flatten().and_then(|status| status.terminating_signal())
     })
 }

@@ -202,6 +202,27 @@ mod tests {
     }
 
     #[test]
+    fn a_request_is_answered_by_a_zygote_that_was_held_up() {
+        use rustix::process::{Pid, Signal, kill_process};
+        let system = StubSystem::start(Kind::Ptrace).unwrap();
+        let pid = system.nursery.zygote.lock().as_ref().and_then(|it| Pid::from_raw(it.pid()));
+        kill_process(pid.unwrap(), Signal::STOP).unwrap();
+        let process = std::thread::scope(|scope| {
+            let request = scope.spawn(|| system.new_process());
+            // Some rounds of waiting, each of which looks whether the zygote lives.
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            assert!(!request.is_finished());
+            kill_process(pid.unwrap(), Signal::CONT).unwrap();
+            request.join().unwrap().unwrap()
+        });
+        let other = system.new_process().unwrap();
+        assert_ne!(process.pid(), other.pid());
+        for process in [process, other] {
+            sys::tgkill(process.pid(), process.new_thread().unwrap().born, 0).unwrap();
+        }
+    }
+
+    #[test]
     fn a_killed_process_is_noticed() {
         let system = StubSystem::start(Kind::Notify).unwrap();
         let process = system.new_process().unwrap();
