@@ -4,7 +4,8 @@
 Runs COMMAND, which may start any number of sandboxes, and counts for each rule of seccomp/*.json how often
 Lazaret's own processes made a call that it lets through, once their filter was in force. Prints the rules, and
 how many different calls each role made. With the option --check it fails when a rule was not used whose comment
-does not begin with "seldom:". Wants perf(1), the right to use it (root), and the C library's headers.
+does not begin with "seldom:". The kvm platform's rules are among them where LAZARET_TEST_KVM is set. Wants perf(1), the
+right to use it (root), and the C library's headers.
 
     policies/used.py --check cargo test --profile fast --workspace
     policies/used.py sh -c 'lazaret run -- redis-server --version'
@@ -20,6 +21,8 @@ import sys
 import tempfile
 
 SECCOMP, SET_MODE_FILTER, FLAG_TSYNC = 317, 1, 1
+# perf leaves descriptors of its own open.
+CLOSED = ["sh", "-c", 'exec "$@" 3<&- 4<&- 5<&- 6<&- 7<&- 8<&- 9<&-', "sh"]
 # execve, exit_group, execveat: whoever has that number next is another program.
 ENDS = {59, 231, 322}
 # perf script: the thread's name (which may have blanks), pid/tid, number and arguments.
@@ -35,26 +38,30 @@ ROLES = {
     "helper": ["helper", "helper_systrap", "helper_ptrace"],
     "guest": ["guest_systrap", "guest_ptrace"],
 }
-if os.path.exists("/dev/kvm"):
+if os.environ.get("LAZARET_TEST_KVM"):
     ROLES["sentry"].append("sentry_kvm")
-# platform/src/stub/layout.rs: where a stub process has its filters, and what rules call addresses.
-FILTERS = {0x7FFFF0010000: "stub", 0x7FFFF0010010: "helper", 0x7FFFF0010020: "guest"}
-ADDRESSES = {
-    "USER_END": 0x7FFF00000000,
-    "SLOTS": 0x7FFF40000000,
-    "SLOTS_END": 0x7FFF80000000,
-    "CONST": 0x7FFFF0010000,
-    "ACKS": 0x7FFFF0010A00,
-    "CONST_END": 0x7FFFF0011000,
-    "ZYGOTE": 0x7FFFF0020000,
-    "COMMAND": 0x7FFFF0030000,
-    "NEVER": 0x7FFFF0030004,
-    "BATCH": 0x7FFFF0030030,
-    "CLONE_PROCESS": 0x1411,
-    "CLONE_THREAD": 0x50F00,
-}
-FOLDER = pathlib.Path(__file__).parent / "seccomp"
+FILTERS = {"BASE": "stub", "MAPPER": "helper", "GUEST": "guest"}
+FOLDER = pathlib.Path(__file__).resolve().parent / "seccomp"
+LAYOUT = FOLDER.parents[1] / "platform/src/stub/layout.rs"
 HEADER = "/usr/include/x86_64-linux-gnu/asm/unistd_64.h"
+
+
+def layout():
+    """Where a stub process has its filters, and what rules call addresses (platform/src/stub/filter.rs)."""
+    found = re.findall(r"const (\w+): u64 = ([\da-fx_]+);", LAYOUT.read_text())
+    at = {name: int(value.replace("_", ""), 0) for name, value in found}
+    filters = {at["CONST"] + at[f"C_{name}_FILTER"]: role for name, role in FILTERS.items()}
+    return filters, {
+        **at,
+        "SLOTS_END": at["SLOTS"] + (1 << at["SLOTS_SHIFT"]),
+        "ACKS": at["CONST"] + at["C_ACKS"],
+        "CONST_END": at["CONST"] + at["CONST_SIZE"],
+        "NEVER": at["COMMAND"] + at["M_NEVER"],
+        "BATCH": at["COMMAND"] + at["M_BATCH_SEQ"],
+        # CLONE_FILES, CLONE_PIDFD and SIGCHLD; what threads share (linux/sched.h).
+        "CLONE_PROCESS": 0x1411,
+        "CLONE_THREAD": 0x50F00,
+    }
 
 
 def numbers():
@@ -65,8 +72,9 @@ def numbers():
 class Role:
     """A role's rules, by the number of the call."""
 
-    def __init__(self, name, files, known):
+    def __init__(self, name, files, known, addresses):
         self.name = name
+        self.addresses = addresses
         self.rules = []
         for file in files:
             parts = json.loads((FOLDER / f"{file}.json").read_text())
@@ -85,11 +93,10 @@ class Role:
             if self.holds(self.rules[at], args):
                 self.counts[at] += times
 
-    @staticmethod
-    def holds(rule, args):
+    def holds(self, rule, args):
         for condition in rule.get("args", []):
             op, arg, value = condition["op"], args[condition["index"]], condition["val"]
-            value = ADDRESSES.get(value, value)
+            value = self.addresses.get(value, value)
             if condition.get("type") == "dword":
                 arg &= 0xFFFFFFFF
             if isinstance(op, dict):
@@ -145,15 +152,16 @@ def main():
     if not command or command[0].startswith("-"):
         sys.exit(__doc__)
     known = numbers()
-    roles = {name: Role(name, files, known) for name, files in ROLES.items()}
+    filters, addresses = layout()
+    roles = {name: Role(name, files, known, addresses) for name, files in ROLES.items()}
     # By way of a file: who reads while it goes on is too slow, and events get lost.
     with tempfile.TemporaryDirectory(dir="/var/tmp") as place:
         data = f"{place}/events"
         record = ["perf", "record", "-q", "-m", "64M", "-e", "raw_syscalls:sys_enter", "-o", data, "--"]
-        ended = subprocess.run(record + command).returncode
+        ended = subprocess.run(record + CLOSED + command).returncode
         script = ["perf", "script", "-i", data, "-F", "pid,tid,comm,trace"]
         with subprocess.Popen(script, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as printer:
-            count(printer.stdout, roles)
+            count(printer.stdout, roles, filters)
     for role in roles.values():
         role.print()
     unused = [what for role in roles.values() for what in role.unused()]
@@ -163,7 +171,7 @@ def main():
     sys.exit(ended or int(is_check and bool(unused)))
 
 
-def count(lines, roles):
+def count(lines, roles, filters):
     """Counts the calls that `perf script` printed."""
     processes = collections.defaultdict(Process)
 
@@ -185,7 +193,7 @@ def count(lines, roles):
         if name == STUB:
             roles["stub"].record(call, args, 1)
             if call == SECCOMP:
-                threads[tid] = FILTERS.get(args[2])
+                threads[tid] = filters.get(args[2])
             elif threads.get(tid) in ("helper", "guest"):
                 roles[threads[tid]].record(call, args, 1)
             continue
