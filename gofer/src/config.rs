@@ -12,21 +12,19 @@ pub struct TreeConfig {
     pub path: PathBuf,
     /// Nothing in the tree can be changed.
     pub read_only: bool,
-    /// The client may connect to Unix sockets in the tree, and so talk to host services.
-    pub sockets: bool,
     /// Serves sysfs, cgroupfs and their like as ordinary files. Without it they
     /// look like empty directories. procfs always does.
     pub kernel_files: bool,
 }
 
 impl TreeConfig {
-    /// A read-only tree without sockets and kernel files.
+    /// A read-only tree without kernel files.
     pub fn read_only(id: u32, path: impl Into<PathBuf>) -> Self {
         let path = path.into();
-        Self { id: TreeId(id), path, read_only: true, sockets: false, kernel_files: false }
+        Self { id: TreeId(id), path, read_only: true, kernel_files: false }
     }
 
-    /// A tree that can be changed, without sockets and kernel files.
+    /// A tree that can be changed, without kernel files.
     pub fn writable(id: u32, path: impl Into<PathBuf>) -> Self {
         Self { read_only: false, ..Self::read_only(id, path) }
     }

@@ -7,7 +7,6 @@ use linux_abi::Errno;
 use crate::{attr, connection::Reply, server::Server};
 
 mod change;
-mod connect;
 mod create;
 mod open;
 mod read_dir;
@@ -73,9 +72,6 @@ pub(crate) fn handle(
         Request::RemoveXattr { place, name } => xattr::remove(tree(place)?, place.path, name)?,
         Request::Fsync { place, data_only } => {
             change::fsync(tree(place)?, place.path, *data_only)?;
-        }
-        Request::Connect(place, kind) => {
-            reply.donate(connect::connect(tree(place)?, place.path, *kind)?);
         }
         _ => return Err(Errno::ENOSYS),
     }

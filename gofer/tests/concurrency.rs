@@ -70,9 +70,9 @@ fn timings() {
     time("get_attr of a file four deep", &|| {
         let _ = f.client.get_attr(ro(file));
     });
-    time("walk of four names", &|| drop(f.client.walk(ro(""), path(file), None, 0)));
+    time("walk of four names", &|| drop(f.client.walk(ro(""), path(file), None)));
     time("walk of four names and open", &|| {
-        drop(f.client.walk(ro(""), path(file), Some(OpenHow::READ), 0).unwrap().file.unwrap());
+        drop(f.client.walk(ro(""), path(file), Some(OpenHow::READ)).unwrap().file.unwrap());
     });
     time("open", &|| drop(f.client.open(ro(file), OpenHow::READ)));
     time("natively: open and fstat", &|| {

@@ -7,16 +7,13 @@ mod common;
 use std::{
     fs::{self, File},
     io::{Read, Write},
-    os::unix::{
-        fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink},
-        net::UnixListener,
-    },
+    os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink},
 };
 
 use common::{Fixture, RW, can_give_files_away, path, ro, rw};
 use gofer_wire::{
-    Attr, FileType, OpenFlags, OpenHow, Owner, Place, RenameFlags, SetAttr, SetTime, SocketKind,
-    Timestamp, TreePath, TreePathBuf, TreePaths, WalkEnd, request::NodeKind,
+    Attr, FileType, OpenFlags, OpenHow, Owner, Place, RenameFlags, SetAttr, SetTime, Timestamp,
+    TreePath, TreePathBuf, TreePaths, WalkEnd, request::NodeKind,
 };
 use linux_abi::Errno;
 
@@ -52,7 +49,7 @@ fn a_walk_brings_each_component_and_the_open_file() {
     let f = Fixture::new();
     fs::create_dir_all(f.path("a/b/c")).unwrap();
     fs::write(f.path("a/b/c/file"), b"hello").unwrap();
-    let reply = f.client.walk(ro(""), path("a/b/c/file"), Some(OpenHow::READ), 100).unwrap();
+    let reply = f.client.walk(ro(""), path("a/b/c/file"), Some(OpenHow::READ)).unwrap();
     assert_eq!(reply.end, WalkEnd::Complete);
     let kinds: Vec<_> = reply.attrs.iter().map(Attr::file_type).collect();
     use FileType::{Directory, Regular};
@@ -60,13 +57,12 @@ fn a_walk_brings_each_component_and_the_open_file() {
     let mut text = String::new();
     File::from(reply.file.unwrap().unwrap()).read_to_string(&mut text).unwrap();
     assert_eq!(text, "hello");
-    assert_eq!(reply.content.as_deref(), Some(&b"hello"[..]));
-    // From a base further down, with too little room for the content.
-    let reply = f.client.walk(ro("a/b"), path("c/file"), None, 4).unwrap();
+    // From a base further down.
+    let reply = f.client.walk(ro("a/b"), path("c/file"), None).unwrap();
     assert_eq!((reply.attrs.len(), reply.end), (2, WalkEnd::Complete));
-    assert!(reply.file.is_none() && reply.content.is_none());
+    assert!(reply.file.is_none());
     // Nothing to walk.
-    let reply = f.client.walk(ro("a/b"), path(""), Some(OpenHow::READ), 4).unwrap();
+    let reply = f.client.walk(ro("a/b"), path(""), Some(OpenHow::READ)).unwrap();
     assert_eq!((reply.attrs.len(), reply.end), (0, WalkEnd::Complete));
 }
 
@@ -78,7 +74,7 @@ fn a_walk_stops_where_it_must() {
     symlink("/etc/passwd", f.path("a/link")).unwrap();
     symlink("b", f.path("a/dirlink")).unwrap();
     let walk = |names: &str| {
-        let reply = f.client.walk(ro(""), path(names), Some(OpenHow::READ), 0).unwrap();
+        let reply = f.client.walk(ro(""), path(names), Some(OpenHow::READ)).unwrap();
         (reply.attrs.len(), reply.end)
     };
     assert_eq!(walk("a/none/x"), (1, WalkEnd::Missing));
@@ -87,10 +83,10 @@ fn a_walk_stops_where_it_must() {
     assert_eq!(walk("a/file/x"), (2, WalkEnd::NotDirectory));
     assert_eq!(walk("a/link"), (2, WalkEnd::Symlink(b"/etc/passwd".to_vec())));
     assert_eq!(walk("a/dirlink/x/y"), (2, WalkEnd::Symlink(b"b".to_vec())));
-    assert_eq!(f.client.walk(ro("none"), path("x"), None, 0).unwrap_err(), Errno::ENOENT);
-    assert_eq!(f.client.walk(ro("a/file"), path("x"), None, 0).unwrap_err(), Errno::ENOTDIR);
+    assert_eq!(f.client.walk(ro("none"), path("x"), None).unwrap_err(), Errno::ENOENT);
+    assert_eq!(f.client.walk(ro("a/file"), path("x"), None).unwrap_err(), Errno::ENOTDIR);
     let long = TreePathBuf::from_names(std::iter::repeat_n(&b"n"[..], 2049)).unwrap();
-    assert_eq!(f.client.walk(ro(""), long.as_path(), None, 0).unwrap_err(), Errno::ENAMETOOLONG);
+    assert_eq!(f.client.walk(ro(""), long.as_path(), None).unwrap_err(), Errno::ENAMETOOLONG);
 }
 
 #[test]
@@ -130,8 +126,8 @@ fn only_regular_files_are_opened() {
     assert!(fs::metadata(f.path("socket")).unwrap().file_type().is_socket());
     for name in ["fifo", "socket"] {
         assert_eq!(f.client.open(rw(name), OpenHow::READ).unwrap_err(), Errno::ENXIO);
-        let reply = f.client.walk(ro(""), path(name), Some(OpenHow::READ), 99).unwrap();
-        assert!(reply.file.is_none() && reply.content.is_none());
+        let reply = f.client.walk(ro(""), path(name), Some(OpenHow::READ)).unwrap();
+        assert!(reply.file.is_none());
     }
     assert_eq!(f.client.open(ro(""), OpenHow::READ).unwrap_err(), Errno::EISDIR);
 }
@@ -143,7 +139,7 @@ fn a_read_only_tree_cannot_be_changed() {
     let truncate = OpenHow { flags: OpenFlags::TRUNCATE, ..OpenHow::READ };
     for how in [OpenHow::WRITE, OpenHow::READ_WRITE, truncate] {
         assert_eq!(f.client.open(ro("file"), how).unwrap_err(), Errno::EROFS);
-        let reply = f.client.walk(ro(""), path("file"), Some(how), 0).unwrap();
+        let reply = f.client.walk(ro(""), path("file"), Some(how)).unwrap();
         assert_eq!(reply.file.unwrap().unwrap_err(), Errno::EROFS);
     }
     let c = &f.client;
@@ -367,7 +363,7 @@ fn paths_far_beyond_path_max_work() {
     let leaf = Place::new(RW, deep.as_path());
     assert!(deep.as_path().as_bytes().len() > 20_000);
     assert_eq!(f.client.get_attr(leaf).unwrap().file_type(), FileType::Directory);
-    let reply = f.client.walk(rw(""), deep.as_path(), None, 0).unwrap();
+    let reply = f.client.walk(rw(""), deep.as_path(), None).unwrap();
     assert_eq!((reply.attrs.len(), reply.end), (200, WalkEnd::Complete));
     // Longer than one packet, too.
     let deeper = TreePathBuf::from_names(std::iter::repeat_n(&b"no"[..], 100_000)).unwrap();
@@ -401,28 +397,6 @@ fn extended_attributes_of_users_can_be_changed_others_only_read() {
     c.remove_xattr(file, b"user.a").unwrap();
     assert_eq!(c.get_xattr(file, b"user.a"), Err(Errno::ENODATA));
     assert_eq!(c.get_xattr(file, b""), Err(Errno::ERANGE));
-}
-
-#[test]
-fn sockets_are_connected_only_where_shared() {
-    let f = Fixture::new();
-    let listener = UnixListener::bind(f.path("listening")).unwrap();
-    fs::write(f.path("file"), b"").unwrap();
-    assert_eq!(
-        f.client.connect_socket(ro("listening"), SocketKind::Stream).unwrap_err(),
-        Errno::EACCES
-    );
-    let socket = f.client.connect_socket(rw("listening"), SocketKind::Stream).unwrap();
-    let mut ours = std::os::unix::net::UnixStream::from(socket);
-    ours.write_all(b"hi").unwrap();
-    let mut text = [0; 2];
-    listener.accept().unwrap().0.read_exact(&mut text).unwrap();
-    assert_eq!(&text, b"hi");
-    let refused = |name, kind| f.client.connect_socket(rw(name), kind).unwrap_err();
-    assert_eq!(refused("file", SocketKind::Stream), Errno::ECONNREFUSED);
-    assert_eq!(refused("listening", SocketKind::Datagram), Errno::EPROTOTYPE);
-    drop(listener);
-    assert_eq!(refused("listening", SocketKind::Stream), Errno::ECONNREFUSED);
 }
 
 #[test]
@@ -465,7 +439,7 @@ fn kernel_file_systems_look_like_empty_directories() {
     for name in ["proc/self/mem", "proc/1", "proc/self/fd/0", "sys/kernel"] {
         assert_eq!(client.get_attr(ro(name)), Err(Errno::ENOENT), "{name}");
         assert!(client.open(ro(name), OpenHow::READ).is_err());
-        assert_eq!(client.walk(ro(""), path(name), None, 0).unwrap().end, WalkEnd::Missing);
+        assert_eq!(client.walk(ro(""), path(name), None).unwrap().end, WalkEnd::Missing);
     }
     assert!(client.read_link(ro("proc/self")).is_err());
     // Devices are seen and never opened.

@@ -8,18 +8,21 @@ use std::collections::BTreeSet;
 
 use common::*;
 
-/// The arguments that a rule names, and for each of them a call with another one.
+/// The arguments that a rule names, and for each of them calls with others.
 fn calls(rule: &Rule) -> (Call, Vec<Call>) {
     let mut call = Call { number: number_of(&rule.syscall), arch: X86_64, ..Call::default() };
     for condition in &rule.args {
         call.args[condition.index] = condition.good();
     }
-    let other = |condition: &Condition| {
-        let mut other = call;
-        other.args[condition.index] = condition.bad();
-        other
+    let others = |condition: &Condition| {
+        let index = condition.index;
+        condition.bad().into_iter().map(move |bad| {
+            let mut other = call;
+            other.args[index] = bad;
+            other
+        })
     };
-    (call, rule.args.iter().map(other).collect())
+    (call, rule.args.iter().flat_map(others).collect())
 }
 
 #[test]
@@ -51,6 +54,21 @@ fn each_rule_says_who_makes_the_call() {
     for Written { role, rules, .. } in all_policies() {
         for rule in rules {
             assert!(!rule.comment.is_empty(), "{role}: {}", rule.syscall);
+        }
+    }
+}
+
+/// Half of a pointer says nothing: an address can be chosen whose lower half is zero.
+#[test]
+fn pointers_are_looked_at_as_a_whole() {
+    const POINTERS: [(&str, usize); 1] = [("prlimit64", 2)];
+    for Written { role, rules, .. } in all_policies() {
+        for rule in &rules {
+            for condition in &rule.args {
+                let is_pointer = POINTERS.contains(&(rule.syscall.as_str(), condition.index));
+                let is_whole = matches!(condition.width, Width::Qword);
+                assert_eq!(is_whole, is_pointer, "{role}: {}", rule.syscall);
+            }
         }
     }
 }

@@ -2,14 +2,9 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use gofer_wire::{
-    Attr, FileType, MAX_INLINE, OpenHow, TreePath, WalkEnd, reply::WalkBody, request::Walk,
-};
+use gofer_wire::{Attr, FileType, TreePath, WalkEnd, reply::WalkBody, request::Walk};
 use linux_abi::Errno;
-use rustix::{
-    fs::{Mode, openat, readlinkat},
-    io::pread,
-};
+use rustix::fs::{Mode, openat, readlinkat};
 
 use super::open::open_name;
 use crate::{
@@ -26,7 +21,7 @@ pub(super) fn walk(tree: &Tree, request: &Walk<'_>, reply: &mut Reply<'_>) -> Re
     let mut walker = Walker::start(tree, request)?;
     let base = attr::of(&walker.dir)?;
     let end = walker.run(request);
-    let mut body = WalkBody { base, attrs: Vec::new(), end, file: None, content: None };
+    let mut body = WalkBody { base, attrs: Vec::new(), end, file: None };
     if body.end == WalkEnd::Complete
         && let Some(attr) = walker.attrs.last().copied()
         && attr.file_type() == FileType::Regular
@@ -121,7 +116,7 @@ impl<'t> Walker<'t> {
         Ok(end)
     }
 
-    /// Opens the last file as asked, and reads it if it is short.
+    /// Opens the last file as asked.
     fn open_last(
         &self,
         request: &Walk<'_>,
@@ -130,16 +125,7 @@ impl<'t> Walker<'t> {
     ) -> Option<(OwnedFd, Attr)> {
         let name = self.last.as_deref()?;
         let open = |how| open_name(self.tree, &self.dir, name, how, attr);
-        let opened = request.open.map(open);
-        let limit = usize::try_from(request.inline).map_or(MAX_INLINE, |max| max.min(MAX_INLINE));
-        let short = usize::try_from(attr.size).is_ok_and(|size| size <= limit);
-        if limit > 0 && short {
-            body.content = match &opened {
-                Some(Ok((file, _))) if request.open.is_some_and(reads) => read_all(file, limit),
-                _ => open(OpenHow::READ).ok().and_then(|(file, _)| read_all(&file, limit)),
-            };
-        }
-        match opened? {
+        match request.open.map(open)? {
             Ok(file) => {
                 body.file = Some(None);
                 Some(file)
@@ -150,32 +136,6 @@ impl<'t> Walker<'t> {
             }
         }
     }
-}
-
-fn reads(how: OpenHow) -> bool {
-    use gofer_wire::{Access, OpenFlags};
-    how.access != Access::Write && !how.flags.intersects(OpenFlags::DIRECT | OpenFlags::TRUNCATE)
-}
-
-/// The whole content, if it has at most `limit` bytes and can be read.
-fn read_all(file: &OwnedFd, limit: usize) -> Option<Vec<u8>> {
-    let mut content = vec![0; limit.saturating_add(1)];
-    let mut len = 0;
-    while let Some(room) = content.get_mut(len..)
-        && !room.is_empty()
-    {
-        match pread(file, room, u64::try_from(len).ok()?) {
-            Ok(0) => break,
-            Ok(more) => len = len.saturating_add(more),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(_) => return None,
-        }
-    }
-    if len > limit {
-        return None;
-    }
-    content.truncate(len);
-    Some(content)
 }
 
 /// The target of the link `name` in `dir`; of `dir` itself for the empty name.

@@ -53,9 +53,8 @@ pub struct Fixture {
 impl Fixture {
     pub fn new() -> Self {
         let dir = TempDir::new();
-        let mut writable = TreeConfig::writable(1, dir.path());
-        writable.sockets = true;
-        let config = ServerConfig::new(vec![TreeConfig::read_only(0, dir.path()), writable]);
+        let trees = vec![TreeConfig::read_only(0, dir.path()), TreeConfig::writable(1, dir.path())];
+        let config = ServerConfig::new(trees);
         let (server, client) = start(config);
         Self { client: GoferClient::connect(client).unwrap(), server, dir }
     }

@@ -32,7 +32,7 @@ pub use codec::Malformed;
 pub use entries::{Entries, Entry};
 pub use path::{TreePath, TreePathBuf, TreePaths, TreePathsBuf};
 pub use reply::{DirEntry, Directory, ListedBelow, Opened, TreeInfo, WalkEnd, WalkReply};
-pub use request::{Access, OpenFlags, OpenHow, Place, RenameFlags, SocketKind, TreeId};
+pub use request::{Access, OpenFlags, OpenHow, Place, RenameFlags, TreeId};
 
 /// Both halves are the same binary; a different number means that they are not.
 pub const VERSION: u32 = 5;
@@ -52,8 +52,6 @@ pub const MAX_TARGET: usize = 4095;
 pub const MAX_XATTR_NAME: usize = 255;
 /// `XATTR_SIZE_MAX`, `XATTR_LIST_MAX`.
 pub const MAX_XATTR: usize = 64 << 10;
-/// Most file content which a walk brings along.
-pub const MAX_INLINE: usize = 64 << 10;
 /// Most files that one request opens.
 pub const MAX_OPEN: usize = 64;
 /// Most directories that one request names.

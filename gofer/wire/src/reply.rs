@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use linux_abi::Errno;
 
 use crate::{
-    MAX_INLINE, MAX_REQUEST, MAX_TARGET, MAX_TREES, MAX_WALK,
+    MAX_REQUEST, MAX_TARGET, MAX_TREES, MAX_WALK,
     attr::{Attr, FileType},
     codec::{Malformed, Reader, Wire, Writer},
     entries::{self, Entries},
@@ -58,8 +58,6 @@ pub struct WalkReply {
     pub end: WalkEnd,
     /// The last file opened, when asked for and it is a regular file; or why it could not be.
     pub file: Option<Result<OwnedFd, Errno>>,
-    /// The last file's content, when asked for and it is short enough.
-    pub content: Option<Vec<u8>>,
 }
 
 /// What comes of [`WalkReply`] as bytes; the descriptor travels beside them.
@@ -70,7 +68,6 @@ pub struct WalkBody {
     pub end: WalkEnd,
     /// `Some(None)`: the descriptor comes with this reply.
     pub file: Option<Option<Errno>>,
-    pub content: Option<Vec<u8>>,
 }
 
 /// An open regular file, and its attributes just after the open.
@@ -209,7 +206,6 @@ impl Wire for WalkBody {
         put_list(out, &self.attrs);
         self.end.encode(out);
         out.option(self.file, |out, error| out.option(error, |out, error| error.encode(out)));
-        out.option(self.content.as_deref(), Writer::bytes);
     }
 
     fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
@@ -218,7 +214,6 @@ impl Wire for WalkBody {
             attrs: list(from, MAX_WALK)?,
             end: WalkEnd::decode(from)?,
             file: from.option(|from| from.option(Errno::decode))?,
-            content: from.option(|from| Ok(from.bytes(MAX_INLINE)?.to_vec()))?,
         })
     }
 }
@@ -250,7 +245,7 @@ impl WalkBody {
             return Err(Malformed("a walk that cannot end so"));
         }
         let regular = self.end == WalkEnd::Complete && last == Some(FileType::Regular);
-        if (self.file.is_some() || self.content.is_some()) && !regular {
+        if self.file.is_some() && !regular {
             return Err(Malformed("an open file that is none"));
         }
         Ok(())

@@ -94,14 +94,6 @@ pub enum NodeKind {
     Socket,
 }
 
-/// The type of a Unix socket to connect.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum SocketKind {
-    Stream,
-    Datagram,
-    SeqPacket,
-}
-
 /// A new file: where, its permission bits (no umask applies), and whom it is to
 /// belong to. `owner` is best effort: a gofer without the right to give files
 /// away leaves it with its own user.
@@ -121,9 +113,6 @@ pub struct Walk<'a> {
     pub names: TreePath<'a>,
     /// Opens the last one if it is a regular file.
     pub open: Option<OpenHow>,
-    /// Brings along the content of the last one if it is a regular file of at
-    /// most this many bytes. At most [`crate::MAX_INLINE`].
-    pub inline: u32,
 }
 
 /// A request.
@@ -211,8 +200,6 @@ pub enum Request<'a> {
         place: Place<'a>,
         data_only: bool,
     },
-    /// A socket connected to the Unix socket there.
-    Connect(Place<'a>, SocketKind),
 }
 
 /// Names the operations on the wire. Numbers are never used again.
@@ -239,7 +226,7 @@ mod op {
     pub(super) const LIST_XATTR: u16 = 20;
     pub(super) const REMOVE_XATTR: u16 = 21;
     pub(super) const FSYNC: u16 = 22;
-    pub(super) const CONNECT: u16 = 23;
+    // 23 connected to Unix sockets.
     pub(super) const OPEN_MANY: u16 = 24;
     pub(super) const READ_DIRS: u16 = 25;
 }
@@ -360,39 +347,14 @@ impl Wire for NodeKind {
     }
 }
 
-impl Wire for SocketKind {
-    fn encode(&self, out: &mut Writer) {
-        out.u8(match self {
-            Self::Stream => 1,
-            Self::Datagram => 2,
-            Self::SeqPacket => 5,
-        });
-    }
-
-    fn decode(from: &mut Reader<'_>) -> Result<Self, Malformed> {
-        match from.u8()? {
-            1 => Ok(Self::Stream),
-            2 => Ok(Self::Datagram),
-            5 => Ok(Self::SeqPacket),
-            _ => Err(Malformed("kind of socket")),
-        }
-    }
-}
-
 fn put_walk(out: &mut Writer, walk: &Walk<'_>) {
     put_place(out, walk.base);
     out.bytes(walk.names.as_bytes());
     out.option(walk.open, |out, how| how.encode(out));
-    out.u32(walk.inline);
 }
 
 fn walk<'a>(from: &mut Reader<'a>) -> Result<Walk<'a>, BadRequest> {
-    let walk = Walk {
-        base: place(from)?,
-        names: path(from)?,
-        open: from.option(OpenHow::decode)?,
-        inline: from.u32()?,
-    };
+    let walk = Walk { base: place(from)?, names: path(from)?, open: from.option(OpenHow::decode)? };
     if walk.names.names().count() > MAX_WALK {
         return Err(BadRequest(Errno::ENAMETOOLONG));
     }
@@ -494,10 +456,6 @@ impl<'a> Request<'a> {
                 put_place(out, *place);
                 out.bool(*data_only);
             }
-            Self::Connect(place, kind) => {
-                put_place(out, *place);
-                kind.encode(out);
-            }
         }
     }
 
@@ -535,7 +493,6 @@ impl<'a> Request<'a> {
             Self::ListXattr(_) => op::LIST_XATTR,
             Self::RemoveXattr { .. } => op::REMOVE_XATTR,
             Self::Fsync { .. } => op::FSYNC,
-            Self::Connect(..) => op::CONNECT,
         }
     }
 
@@ -590,7 +547,6 @@ impl<'a> Request<'a> {
             op::LIST_XATTR => Self::ListXattr(place(from)?),
             op::REMOVE_XATTR => Self::RemoveXattr { place: place(from)?, name: xattr_name(from)? },
             op::FSYNC => Self::Fsync { place: place(from)?, data_only: from.bool()? },
-            op::CONNECT => Self::Connect(place(from)?, SocketKind::decode(from)?),
             _ => return Err(BadRequest(Errno::ENOSYS)),
         })
     }

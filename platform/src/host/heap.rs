@@ -11,6 +11,8 @@ use std::{
     },
 };
 
+use rustix::io::ReadWriteFlags;
+
 use crate::PAGE_SIZE;
 
 /// `/proc/self/statm`, opened while /proc is in sight.
@@ -30,7 +32,8 @@ pub fn own_memory() -> u64 {
     let mut text = [0; 128];
     let read = STATM.get().and_then(|file| {
         // The one way to read at a position that the sentry's filter lists.
-        rustix::io::preadv(file, &mut [IoSliceMut::new(&mut text)], 0).ok()
+        let to = &mut [IoSliceMut::new(&mut text)];
+        rustix::io::preadv2(file, to, 0, ReadWriteFlags::empty()).ok()
     });
     let read = read.unwrap_or(0);
     let text = text.get(..read).and_then(|text| std::str::from_utf8(text).ok()).unwrap_or_default();

@@ -17,24 +17,53 @@ use crate::memory::VolatileSlice;
 /// next call, as in any short read.
 const IOV_MAX: usize = 1024;
 
-pub(super) type IoVec = SmallVec<[libc::iovec; 8]>;
+type IoVec = SmallVec<[libc::iovec; 8]>;
 
-pub(super) fn iovecs(slices: &[VolatileSlice<'_>]) -> IoVec {
+fn iovecs(slices: &[VolatileSlice<'_>]) -> IoVec {
     let entry =
         |s: &VolatileSlice<'_>| libc::iovec { iov_base: s.as_ptr().cast(), iov_len: s.len() };
     slices.iter().take(IOV_MAX).map(entry).collect()
 }
 
-pub(super) fn result(n: isize) -> Result<usize, Errno> {
+fn result(n: isize) -> Result<usize, Errno> {
     usize::try_from(n).map_err(|_| Errno::from(std::io::Error::last_os_error()))
+}
+
+/// The offset by which preadv2(2) and pwritev2(2) are told to use the file's position.
+const NO_OFFSET: i64 = -1;
+
+/// preadv2(2), for all kinds of reading: one call that the filter lists.
+pub(super) fn read(
+    fd: BorrowedFd<'_>,
+    to: &[VolatileSlice<'_>],
+    offset: Option<u64>,
+    flags: i32,
+) -> Result<usize, Errno> {
+    let (iov, offset) = (iovecs(to), host_offset(offset)?);
+    // SAFETY: the iovecs describe slices that stay mapped for the call.
+    result(unsafe { libc::preadv2(fd.as_raw_fd(), iov.as_ptr(), iov.len() as i32, offset, flags) })
+}
+
+/// pwritev2(2), for all kinds of writing.
+pub(super) fn write(
+    fd: BorrowedFd<'_>,
+    from: &[VolatileSlice<'_>],
+    offset: Option<u64>,
+    flags: i32,
+) -> Result<usize, Errno> {
+    let (iov, offset) = (iovecs(from), host_offset(offset)?);
+    // SAFETY: the iovecs describe slices that stay mapped for the call.
+    result(unsafe { libc::pwritev2(fd.as_raw_fd(), iov.as_ptr(), iov.len() as i32, offset, flags) })
+}
+
+fn host_offset(offset: Option<u64>) -> Result<i64, Errno> {
+    let at = |offset| i64::try_from(offset).map_err(|_| Errno::EINVAL);
+    offset.map_or(Ok(NO_OFFSET), at)
 }
 
 /// preadv(2): bytes from `offset` of the file into the slices. 0 at the end.
 pub fn preadv(fd: BorrowedFd<'_>, to: &[VolatileSlice<'_>], offset: u64) -> Result<usize, Errno> {
-    let offset = i64::try_from(offset).map_err(|_| Errno::EINVAL)?;
-    let iov = iovecs(to);
-    // SAFETY: the iovecs describe slices that stay mapped for the call.
-    result(unsafe { libc::preadv(fd.as_raw_fd(), iov.as_ptr(), iov.len() as i32, offset) })
+    read(fd, to, Some(offset), 0)
 }
 
 /// pwritev(2): bytes of the slices to `offset` of the file.
@@ -43,24 +72,17 @@ pub fn pwritev(
     from: &[VolatileSlice<'_>],
     offset: u64,
 ) -> Result<usize, Errno> {
-    let offset = i64::try_from(offset).map_err(|_| Errno::EINVAL)?;
-    let iov = iovecs(from);
-    // SAFETY: the iovecs describe slices that stay mapped for the call.
-    result(unsafe { libc::pwritev(fd.as_raw_fd(), iov.as_ptr(), iov.len() as i32, offset) })
+    write(fd, from, Some(offset), 0)
 }
 
 /// readv(2), for what has no offset.
 pub fn readv(fd: BorrowedFd<'_>, to: &[VolatileSlice<'_>]) -> Result<usize, Errno> {
-    let iov = iovecs(to);
-    // SAFETY: the iovecs describe slices that stay mapped for the call.
-    result(unsafe { libc::readv(fd.as_raw_fd(), iov.as_ptr(), iov.len() as i32) })
+    read(fd, to, None, 0)
 }
 
 /// writev(2), for what has no offset.
 pub fn writev(fd: BorrowedFd<'_>, from: &[VolatileSlice<'_>]) -> Result<usize, Errno> {
-    let iov = iovecs(from);
-    // SAFETY: the iovecs describe slices that stay mapped for the call.
-    result(unsafe { libc::writev(fd.as_raw_fd(), iov.as_ptr(), iov.len() as i32) })
+    write(fd, from, None, 0)
 }
 
 #[cfg(test)]

@@ -4,21 +4,16 @@
 //! their O_NONBLOCK flag is left alone: `RWF_NOWAIT` asks for the same, call by call. Where a file
 //! does not know that flag (terminals), poll(2) says first whether the call would wait.
 
-#![allow(
-    unsafe_code,
-    reason = "passes iovecs of guest memory to the host, and a structure for it to fill"
-)]
-
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use linux_abi::Errno;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, epoll, poll},
-    fs::{SeekFrom, seek},
+    fs::{SeekFrom, Stat, seek},
     io::FdFlags,
 };
 
-use super::{errno, io::iovecs, io::result, readv, writev};
+use super::{errno, io, readv, writev};
 use crate::memory::VolatileSlice;
 
 /// At most this much is written to a file that only poll(2) can say is ready: a terminal's buffer
@@ -36,12 +31,7 @@ pub fn poll_now(fd: BorrowedFd<'_>, events: u16) -> u16 {
 
 /// Reads what is there. `EAGAIN` when nothing is.
 pub fn read_now(fd: BorrowedFd<'_>, to: &[VolatileSlice<'_>]) -> Result<usize, Errno> {
-    let iov = iovecs(to);
-    // SAFETY: the iovecs describe slices that stay mapped for the call. Offset -1: none.
-    let done = result(unsafe {
-        libc::preadv2(fd.as_raw_fd(), iov.as_ptr(), iov.len() as i32, -1, libc::RWF_NOWAIT)
-    });
-    match done {
+    match io::read(fd, to, None, libc::RWF_NOWAIT) {
         Err(Errno::EOPNOTSUPP) if poll_now(fd, libc::POLLIN as u16) == 0 => Err(Errno::EAGAIN),
         Err(Errno::EOPNOTSUPP) => readv(fd, to),
         done => done,
@@ -50,12 +40,7 @@ pub fn read_now(fd: BorrowedFd<'_>, to: &[VolatileSlice<'_>]) -> Result<usize, E
 
 /// Writes what fits. `EAGAIN` when nothing does.
 pub fn write_now(fd: BorrowedFd<'_>, from: &[VolatileSlice<'_>]) -> Result<usize, Errno> {
-    let iov = iovecs(from);
-    // SAFETY: as above.
-    let done = result(unsafe {
-        libc::pwritev2(fd.as_raw_fd(), iov.as_ptr(), iov.len() as i32, -1, libc::RWF_NOWAIT)
-    });
-    match done {
+    match io::write(fd, from, None, libc::RWF_NOWAIT) {
         Err(Errno::EOPNOTSUPP) if poll_now(fd, libc::POLLOUT as u16) == 0 => Err(Errno::EAGAIN),
         Err(Errno::EOPNOTSUPP) => match from.iter().find(|slice| !slice.is_empty()) {
             Some(first) => writev(fd, &[first.sub(0, CAUTIOUS_BYTES)]),
@@ -88,12 +73,8 @@ pub fn truncate(fd: BorrowedFd<'_>, size: u64) -> Result<(), Errno> {
 }
 
 /// fstat(2).
-pub fn stat(fd: BorrowedFd<'_>) -> Result<libc::stat64, Errno> {
-    // SAFETY: all zero is a valid stat64.
-    let mut out: libc::stat64 = unsafe { std::mem::zeroed() };
-    // SAFETY: `out` is a stat64 of ours.
-    let done = unsafe { libc::fstat64(fd.as_raw_fd(), &raw mut out) };
-    result(done as isize).map(|_| out)
+pub fn stat(fd: BorrowedFd<'_>) -> Result<Stat, Errno> {
+    rustix::fs::fstat(fd).map_err(errno)
 }
 
 /// Bytes that a read would return now (ioctl_tty(2), FIONREAD). `ENOTTY` where the file does not know.

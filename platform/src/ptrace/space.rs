@@ -28,7 +28,7 @@ use crate::{
 };
 
 /// How often the caller of a slow helper looks whether it is still there.
-const LOOK_PERIOD_MS: i32 = 500;
+const LOOK_PERIOD_MS: u64 = 500;
 
 /// See the module.
 #[derive(Debug)]

@@ -7,9 +7,11 @@ use std::{
     os::fd::{AsRawFd, BorrowedFd},
     ptr,
     sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
 };
 
 use linux_abi::Errno;
+use rustix::event::{PollFd, PollFlags, Timespec};
 
 /// `struct seccomp_notif` (seccomp_unotify(2)).
 #[derive(Clone, Copy, Debug, Default)]
@@ -98,7 +100,7 @@ pub(crate) fn tgkill(process: i32, thread: i32, signal: i32) -> Result<(), Errno
 }
 
 /// futex(2) between processes: waits while the word has the value; at most `timeout`.
-pub(crate) fn futex_wait_shared(word: &AtomicU32, value: u32, timeout: std::time::Duration) {
+pub(crate) fn futex_wait_shared(word: &AtomicU32, value: u32, timeout: Duration) {
     let timeout = libc::timespec {
         tv_sec: timeout.as_secs() as i64,
         tv_nsec: i64::from(timeout.subsec_nanos()),
@@ -173,11 +175,13 @@ pub(crate) fn is_hung_up(listener: BorrowedFd<'_>) -> bool {
 }
 
 /// poll(2) for input; returns the events.
-pub(crate) fn poll(fd: BorrowedFd<'_>, timeout_ms: i32) -> i16 {
-    let mut entry = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    // SAFETY: one entry, ours.
-    let result = unsafe { libc::poll(&mut entry, 1, timeout_ms) };
-    if result > 0 { entry.revents } else { 0 }
+pub(crate) fn poll(fd: BorrowedFd<'_>, timeout_ms: u64) -> i16 {
+    let timeout = Timespec::try_from(Duration::from_millis(timeout_ms)).ok();
+    let mut entry = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+    match rustix::event::poll(&mut entry, timeout.as_ref()) {
+        Ok(1..) => entry[0].revents().bits() as i16,
+        _ => 0,
+    }
 }
 
 /// `SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV` (Linux 5.19).

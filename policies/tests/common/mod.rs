@@ -46,8 +46,18 @@ pub(crate) struct Rule {
 #[derive(Deserialize)]
 pub(crate) struct Condition {
     pub(crate) index: usize,
+    /// How much of the argument the kernel looks at: of a pointer, all.
+    #[serde(rename = "type")]
+    pub(crate) width: Width,
     pub(crate) op: Op,
     pub(crate) val: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Width {
+    Dword,
+    Qword,
 }
 
 #[derive(Deserialize)]
@@ -62,11 +72,17 @@ impl Condition {
         self.val
     }
 
-    pub(crate) fn bad(&self) -> u64 {
-        match self.op {
+    /// Arguments that do not hold.
+    pub(crate) fn bad(&self) -> Vec<u64> {
+        let mut bad = vec![match self.op {
             Op::Eq => self.val ^ 0x0101,
             Op::MaskedEq(mask) => self.val ^ mask,
+        }];
+        if let Width::Qword = self.width {
+            bad.push(self.val ^ 1 << 32);
+            bad.push(self.val ^ 1 << 63);
         }
+        bad
     }
 }
 

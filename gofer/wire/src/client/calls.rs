@@ -1,19 +1,17 @@
 //! The calls. Paths are relative to a tree; see [`Place`] on symbolic links.
 
-use std::os::fd::OwnedFd;
-
 use linux_abi::Errno;
 
-use super::{Failure, GoferClient, take_descriptor, take_file};
+use super::{Failure, GoferClient, take_file};
 use crate::{
-    MAX_INLINE, MAX_OPEN, MAX_WALK, MAX_XATTR,
+    MAX_OPEN, MAX_WALK, MAX_XATTR,
     attr::{Attr, FileId, Owner, SetAttr, StatFs},
     codec::{Malformed, Wire},
     path::{TreePath, TreePaths},
     reply::{
         Directory, ListedBelow, Opened, WalkBody, WalkReply, decode_below, decode_directory, target,
     },
-    request::{NewNode, NodeKind, OpenHow, Place, RenameFlags, Request, SocketKind, Walk},
+    request::{NewNode, NodeKind, OpenHow, Place, RenameFlags, Request, Walk},
 };
 
 impl GoferClient {
@@ -34,8 +32,7 @@ impl GoferClient {
 
     /// Looks up `names` one below the other, starting at the directory `base`,
     /// and stops at the first that is missing, no directory, or a symbolic link.
-    /// Opens the last if it is a regular file and `open` says how; brings its content along if it
-    /// has at most `inline` bytes.
+    /// Opens the last if it is a regular file and `open` says how.
     ///
     /// # Errors
     /// Those of resolving `base`; `ENAMETOOLONG` for more than [`MAX_WALK`] names. What goes
@@ -45,20 +42,16 @@ impl GoferClient {
         base: Place<'_>,
         names: TreePath<'_>,
         open: Option<OpenHow>,
-        inline: usize,
     ) -> Result<WalkReply, Errno> {
         let asked = names.names().count();
         if asked > MAX_WALK {
             return Err(Errno::ENAMETOOLONG);
         }
-        let limit = u32::try_from(inline.min(MAX_INLINE)).unwrap_or(0);
-        let request = Request::Walk(Walk { base, names, open, inline: limit });
+        let request = Request::Walk(Walk { base, names, open });
         self.call(&request, |from, file| {
             let body = WalkBody::decode(from)?;
             body.check(asked)?;
-            if body.content.as_ref().is_some_and(|content| content.len() > inline)
-                || (body.file.is_some() && open.is_none())
-            {
+            if body.file.is_some() && open.is_none() {
                 return Err(Failure::Malformed(Malformed("more than was asked for")));
             }
             let file = match (body.file, body.attrs.last()) {
@@ -70,13 +63,7 @@ impl GoferClient {
                 },
                 (Some(None), None) => return Err(Failure::Malformed(Malformed("an open nothing"))),
             };
-            Ok(WalkReply {
-                base: body.base,
-                attrs: body.attrs,
-                end: body.end,
-                file,
-                content: body.content,
-            })
+            Ok(WalkReply { base: body.base, attrs: body.attrs, end: body.end, file })
         })
     }
 
@@ -273,22 +260,5 @@ impl GoferClient {
     /// Writes a file or directory to its device (fsync(2), or fdatasync(2) if `data_only`).
     pub fn fsync(&self, place: Place<'_>, data_only: bool) -> Result<(), Errno> {
         self.call_for(&Request::Fsync { place, data_only })
-    }
-
-    /// A socket connected to the Unix socket at `place`.
-    ///
-    /// # Errors
-    /// `EACCES` unless the tree was shared with this right; `ECONNREFUSED` if no
-    /// one listens, or it is no socket; those of connect(2).
-    pub fn connect_socket(&self, place: Place<'_>, kind: SocketKind) -> Result<OwnedFd, Errno> {
-        self.call(&Request::Connect(place, kind), |_, file| {
-            let socket = take_descriptor(file, "no socket came along")?;
-            let stat =
-                rustix::fs::fstat(&socket).map_err(|_| Malformed("a socket that is none"))?;
-            if rustix::fs::FileType::from_raw_mode(stat.st_mode) != rustix::fs::FileType::Socket {
-                return Err(Failure::Malformed(Malformed("a socket that is none")));
-            }
-            Ok(socket)
-        })
     }
 }

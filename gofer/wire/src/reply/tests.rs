@@ -48,14 +48,12 @@ fn replies_come_back_as_written() {
         attrs: vec![dir, attr(0o100_644)],
         end: WalkEnd::Complete,
         file: Some(None),
-        content: Some(b"text".to_vec()),
     });
     round_trip(&WalkBody {
         base: dir,
         attrs: vec![attr(0o120_777)],
         end: WalkEnd::Symlink(b"../x".to_vec()),
         file: None,
-        content: None,
     });
     round_trip(&DirItem::Entry(DirEntry {
         name: vec![0xff],
@@ -96,8 +94,7 @@ fn entries_named_like_a_way_out_are_malformed() {
 #[test]
 fn a_walk_whose_parts_do_not_fit_is_malformed() {
     let (dir, file, link) = (attr(0o040_755), attr(0o100_644), attr(0o120_777));
-    let body =
-        |attrs: Vec<Attr>, end| WalkBody { base: dir, attrs, end, file: None, content: None };
+    let body = |attrs: Vec<Attr>, end| WalkBody { base: dir, attrs, end, file: None };
     assert!(body(vec![dir, file], WalkEnd::Complete).check(2).is_ok());
     assert!(body(vec![dir], WalkEnd::Missing).check(2).is_ok());
     assert!(body(vec![], WalkEnd::Complete).check(0).is_ok());

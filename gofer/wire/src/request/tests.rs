@@ -20,7 +20,7 @@ fn samples() -> Vec<Request<'static>> {
         Request::Hello { version: 1 },
         Request::OpenChannel { processor: None },
         Request::OpenChannel { processor: Some(3) },
-        Request::Walk(Walk { base: place, names: to, open: Some(how), inline: 512 }),
+        Request::Walk(Walk { base: place, names: to, open: Some(how) }),
         Request::GetAttr(Place::new(TreeId(0), TreePath::ROOT)),
         Request::Open(place, OpenHow::READ),
         Request::Create(node, how),
@@ -42,7 +42,6 @@ fn samples() -> Vec<Request<'static>> {
         Request::ListXattr(place),
         Request::RemoveXattr { place, name: b"user.a" },
         Request::Fsync { place, data_only: false },
-        Request::Connect(place, SocketKind::SeqPacket),
     ]
 }
 

@@ -33,9 +33,9 @@ pub(super) fn metadata(attr: &Attr, tree_dev: u64, root_dev: wire::Device) -> Me
 }
 
 /// `before`, with what fstat(2) tells.
-pub(super) fn refreshed(before: &Attr, stat: &libc::stat64) -> Attr {
+pub(super) fn refreshed(before: &Attr, stat: &rustix::fs::Stat) -> Attr {
     let device = |dev| wire::Device { major: libc::major(dev), minor: libc::minor(dev) };
-    let time = |sec, nsec: i64| wire::Timestamp { sec, nsec: u32::try_from(nsec).unwrap_or(0) };
+    let time = |sec, nsec: u64| wire::Timestamp { sec, nsec: u32::try_from(nsec).unwrap_or(0) };
     Attr {
         mode: stat.st_mode,
         nlink: u32::try_from(stat.st_nlink).unwrap_or(u32::MAX),

@@ -69,7 +69,7 @@ impl GoferInode {
             Intent::Write => Some(OpenHow::READ_WRITE),
         };
         let place = self.tree.place(base.as_path());
-        let reply = self.tree.client.walk(place, path.as_path(), open, 0)?;
+        let reply = self.tree.client.walk(place, path.as_path(), open)?;
         if !self.tree.immutable {
             self.saw(reply.base);
         }

@@ -39,7 +39,7 @@ impl HostInode {
 impl Inode for HostInode {
     fn metadata(&self) -> SysResult<Metadata> {
         let stat = host_io::stat(self.fd.as_fd())?;
-        let time = |sec, nsec: i64| TimeSpec { sec, nsec: nsec as u32 };
+        let time = |sec, nsec: u64| TimeSpec { sec, nsec: nsec as u32 };
         Ok(Metadata {
             dev: stat.st_dev,
             ino: stat.st_ino,

@@ -13,8 +13,8 @@ use std::{
 
 use arbitrary::Unstructured;
 use gofer_wire::{
-    Attr, FileType, GoferClient, MAX_FRAGMENT, OpenHow, Place, RenameFlags, SetAttr, SocketKind,
-    StatFs, TreeId, TreeInfo, TreePath, TreePaths, VERSION, WalkEnd,
+    Attr, FileType, GoferClient, MAX_FRAGMENT, OpenHow, Place, RenameFlags, SetAttr, StatFs,
+    TreeId, TreeInfo, TreePath, TreePaths, VERSION, WalkEnd,
     codec::{Reader, Wire, Writer},
     reply::{
         DirEntry, DirItem, HelloReply, WalkBody, decode_below, decode_directory, encode_status,
@@ -218,17 +218,14 @@ fn make_call(client: &GoferClient, call: u8) -> Vec<OwnedFd> {
         0 => drop(client.get_attr(place)),
         1 => {
             let names = path("a/b");
-            if let Ok(walk) = client.walk(place, names, Some(OpenHow::READ), 100) {
+            if let Ok(walk) = client.walk(place, names, Some(OpenHow::READ)) {
                 assert!(walk.attrs.len() <= 2);
-                assert!(walk.content.is_none_or(|content| content.len() <= 100));
                 opened.extend(walk.file.and_then(Result::ok));
             }
         }
         2 => {
-            if let Ok(walk) = client.walk(place, path("a"), None, 0) {
-                assert!(
-                    walk.file.is_none() && walk.content.is_none_or(|content| content.is_empty())
-                );
+            if let Ok(walk) = client.walk(place, path("a"), None) {
+                assert!(walk.file.is_none());
             }
         }
         3 => keep(client.open(place, OpenHow::READ)),
@@ -256,7 +253,7 @@ fn make_call(client: &GoferClient, call: u8) -> Vec<OwnedFd> {
         }
         16 => drop(client.get_xattr(place, b"user.a")),
         17 => drop(client.list_xattr(place)),
-        _ => opened.extend(client.connect_socket(place, SocketKind::Stream)),
+        _ => drop(client.fsync(place, false)),
     }
     opened
 }
@@ -291,16 +288,9 @@ fn seeds() -> Vec<Vec<u8>> {
         marker(out);
         WalkEnd::Complete.encode(out);
         out.option(Some(()), |out, ()| out.bool(false));
-        out.option(Some(&b"content"[..]), Writer::bytes);
     });
     add(2, [0; 3], &|out| {
-        let body = WalkBody {
-            base: attr,
-            attrs: Vec::new(),
-            end: WalkEnd::Missing,
-            file: None,
-            content: None,
-        };
+        let body = WalkBody { base: attr, attrs: Vec::new(), end: WalkEnd::Missing, file: None };
         body.encode(out);
     });
     add(3, [2, 0, 0], &marker);

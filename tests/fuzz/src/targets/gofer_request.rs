@@ -3,7 +3,7 @@
 
 use gofer_wire::{
     Access, Device, FileId, MAX_NAME, MAX_OPEN, OpenFlags, OpenHow, Owner, Place, RenameFlags,
-    SetAttr, SetTime, SocketKind, Timestamp, TreeId, TreePath, TreePathBuf, TreePaths, VERSION,
+    SetAttr, SetTime, Timestamp, TreeId, TreePath, TreePathBuf, TreePaths, VERSION,
     codec::Writer,
     path::check_name,
     request::{NewNode, NodeKind, Request, Walk},
@@ -96,7 +96,7 @@ pub(super) fn requests() -> Vec<Request<'static>> {
     vec![
         Request::Hello { version: VERSION },
         Request::OpenChannel { processor: Some(1) },
-        Request::Walk(Walk { base: root, names: path("dir/file"), open: Some(how), inline: 100 }),
+        Request::Walk(Walk { base: root, names: path("dir/file"), open: Some(how) }),
         Request::GetAttr(place),
         Request::Open(place, OpenHow::READ),
         Request::Create(new, how),
@@ -118,7 +118,6 @@ pub(super) fn requests() -> Vec<Request<'static>> {
         Request::ListXattr(place),
         Request::RemoveXattr { place, name: b"user.a" },
         Request::Fsync { place, data_only: true },
-        Request::Connect(place, SocketKind::Stream),
     ]
 }
 

@@ -133,11 +133,9 @@ fn open_up(directory: &Path) {
 
 fn run(data: &[u8]) {
     let place = Place::new();
-    let mut writable = TreeConfig::writable(1, place.path.join("rw"));
-    writable.sockets = true;
     let config = ServerConfig::new(vec![
         TreeConfig::read_only(0, place.path.join("ro")),
-        writable,
+        TreeConfig::writable(1, place.path.join("rw")),
         TreeConfig::read_only(2, place.path.join("ro/file")),
     ]);
     let (ours, theirs) = socket_pair().expect("sockets");
