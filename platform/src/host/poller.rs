@@ -10,7 +10,6 @@ use linux_abi::Errno;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, epoll, poll},
     fs::{SeekFrom, Stat, seek},
-    io::FdFlags,
 };
 
 use super::{errno, io, readv, writev};
@@ -62,9 +61,7 @@ pub fn status_flags(fd: BorrowedFd<'_>) -> Result<u32, Errno> {
 
 /// Another descriptor for the same open file, closed on exec.
 pub fn duplicate(fd: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
-    let new = rustix::io::fcntl_dupfd_cloexec(fd, 3).map_err(errno)?;
-    rustix::io::fcntl_setfd(&new, FdFlags::CLOEXEC).map_err(errno)?;
-    Ok(new)
+    rustix::io::fcntl_dupfd_cloexec(fd, 3).map_err(errno)
 }
 
 /// ftruncate(2).
