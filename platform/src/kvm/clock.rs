@@ -11,7 +11,7 @@ use std::{
 
 use super::{layout::*, machine::Machine, space::KvmSpace, trial};
 use crate::{
-    AddressSpace, Backing, MapOp, PlatformError, Prot, Registers, host,
+    AddressSpace, PlatformError, Prot, Registers, host,
     memory::FileRange,
     regs::{CODE_64, DATA},
     stub::{layout::HOST_VDSO, own_vdso},
@@ -82,16 +82,9 @@ fn try_in(machine: &Arc<Machine>, clock: u64, pages: FileRange) -> Result<bool, 
     let code = FileRange { start: pages.start, end: pages.start + PAGE };
     let data = FileRange { start: code.end, end: pages.end };
     machine.memory.slice(code).copy_from(&CODE);
-    let map = |addr, range, prot| MapOp::Map {
-        addr,
-        len: PAGE,
-        prot,
-        backing: Backing::Memory(range),
-        populate: true,
-    };
     space.apply(&[
-        map(CODE_AT, code, Prot::READ | Prot::EXEC),
-        map(DATA_AT, data, Prot::READ | Prot::WRITE),
+        trial::page(CODE_AT, code, Prot::READ | Prot::EXEC),
+        trial::page(DATA_AT, data, Prot::READ | Prot::WRITE),
     ])?;
     for _ in 0..READINGS {
         let mut regs = Registers {

@@ -57,27 +57,26 @@ pub(super) fn stores_show(machine: &Arc<Machine>) -> Result<bool, PlatformError>
     shown
 }
 
+/// Maps a page for a trial.
+pub(super) fn page(addr: u64, range: FileRange, prot: Prot) -> MapOp {
+    let backing = Backing::Memory(range);
+    MapOp::Map { addr, len: PAGE, prot, backing, populate: true }
+}
+
 fn try_stores(machine: &Arc<Machine>, pages: FileRange) -> Result<bool, PlatformError> {
-    let page = |number: u64| FileRange {
+    let memory = |number: u64| FileRange {
         start: pages.start + number * PAGE,
         end: pages.start + (number + 1) * PAGE,
     };
-    machine.memory.slice(page(0)).copy_from(&TOUCH);
-    machine.memory.slice(page(1)).copy_from(&[1]);
-    machine.memory.slice(page(2)).copy_from(&[2]);
+    machine.memory.slice(memory(0)).copy_from(&TOUCH);
+    machine.memory.slice(memory(1)).copy_from(&[1]);
+    machine.memory.slice(memory(2)).copy_from(&[2]);
     let space = KvmSpace::new(machine.clone())?;
-    let map = |addr, range, prot| MapOp::Map {
-        addr,
-        len: PAGE,
-        prot,
-        backing: Backing::Memory(range),
-        populate: true,
-    };
     space.apply(&[
-        map(AT, page(0), Prot::READ | Prot::EXEC),
-        map(DATA_AT, page(1), Prot::READ | Prot::WRITE),
+        page(AT, memory(0), Prot::READ | Prot::EXEC),
+        page(DATA_AT, memory(1), Prot::READ | Prot::WRITE),
     ])?;
-    let [first, second] = [page(1), page(2)].map(|page| machine.memory_gpa(page.start));
+    let [first, second] = [memory(1), memory(2)].map(|range| machine.memory_gpa(range.start));
     let rights = PRESENT | USER | USED | NO_EXECUTE;
     let writable = rights | WRITABLE;
     let (first, second) = (first?, second?);

@@ -86,6 +86,14 @@ impl Batch {
     }
 }
 
+/// The addresses that a change is about.
+pub(super) fn op_range(op: &MapOp) -> Range<u64> {
+    let (MapOp::Map { addr, len, .. }
+    | MapOp::Unmap { addr, len }
+    | MapOp::Protect { addr, len, .. }) = *op;
+    addr..addr.saturating_add(len)
+}
+
 /// Makes `last` longer by `next`, when that lies right behind its `len` bytes.
 fn extend(last: &mut Backing, len: u64, next: &Backing) -> bool {
     match (last, next) {

@@ -10,7 +10,11 @@ use std::ops::Range;
 
 use platform::{Backing, MapOp};
 
-use super::{batch::Batch, pma::Pma, range_map::RangeMap, range_map::RangeValue};
+use super::{
+    batch::{Batch, op_range},
+    pma::Pma,
+    range_map::{RangeMap, RangeValue},
+};
 
 /// So many ranges at most.
 const RANGES_MAX: usize = 256;
@@ -50,7 +54,7 @@ impl Deferred {
 
     /// Does it hold all of `range`?
     pub(super) fn covers(&self, range: &Range<u64>) -> bool {
-        self.ranges.gaps(range.clone()).is_empty()
+        !self.is_empty() && self.ranges.gaps(range.clone()).is_empty()
     }
 
     /// Adds a range where the host maps nothing; false when there are too many.
@@ -83,12 +87,9 @@ impl Deferred {
     pub(super) fn outside(&self, ops: &[MapOp]) -> Vec<MapOp> {
         let mut told = Vec::with_capacity(ops.len());
         for op in ops {
-            let (MapOp::Map { addr, len, .. }
-            | MapOp::Unmap { addr, len }
-            | MapOp::Protect { addr, len, .. }) = *op;
-            for gap in self.ranges.gaps(addr..addr.saturating_add(len)) {
-                told.push(part(op, addr, &gap));
-            }
+            let range = op_range(op);
+            let start = range.start;
+            told.extend(self.ranges.gaps(range).iter().map(|gap| part(op, start, gap)));
         }
         told
     }

@@ -18,7 +18,6 @@ use super::{
     MemoryManager,
     batch::Batch,
     deferred::Until,
-    hot_pages::HotPages,
     memory_manager::host_errno,
     pma::{Owner, Place, Pma},
     range_map::{RangeMap, RangeValue},
@@ -32,6 +31,8 @@ const SMALL: u64 = 4 << 20;
 
 /// Parts of mappings that are so short are copied whole, without asking what of them there is.
 const SHORT: u64 = 4 * PAGE_SIZE;
+
+const NO_ROOM: FileRange = FileRange { start: 0, end: 0 };
 
 /// Memory for copies, all of it together: copies of neighbours become one mapping.
 struct Copies<'a> {
@@ -47,9 +48,10 @@ struct Copies<'a> {
 impl<'a> Copies<'a> {
     /// Room for `len` bytes; for none when there is no memory.
     fn new(memory: &'a MemoryFile, len: u64) -> Self {
-        let present = memory.allocate_present(len, None);
+        // Of a longer room much stays unused, and would hold pages for nothing.
+        let present = if len <= COPY_MAX { memory.allocate_present(len, None) } else { None };
         let room = present.or_else(|| memory.allocate(len, None).ok());
-        let room = room.unwrap_or(FileRange { start: 0, end: 0 });
+        let room = room.unwrap_or(NO_ROOM);
         Self { memory, room, is_present: present.is_some(), left: COPY_MAX }
     }
 
@@ -71,8 +73,10 @@ impl<'a> Copies<'a> {
                 (self.memory.slice(part), copy.sub(part.start - place.start, part.len()));
             if self.is_present {
                 self.memory.slice(to).copy_from_slice(&from);
-            } else {
-                self.memory.write(to, from).ok()?;
+            } else if self.memory.write(to, from).is_err() {
+                // There are bytes in it now that are nobody's.
+                self.memory.release(std::mem::replace(&mut self.room, NO_ROOM));
+                return None;
             }
         }
         self.left -= bytes;
@@ -226,7 +230,7 @@ impl MemoryManager {
             self.memory.clone(),
             self.user_range.clone(),
             child,
-            HotPages::fork(&self.hot),
+            self.hot.fork(),
         );
         child.limits.copy_from(&self.limits);
         // The parent's pages become read-only before the child can see any.
@@ -253,7 +257,7 @@ impl MemoryManager {
         let touched = self.hot.touched();
         let mut batch = Batch::default();
         let MmState { pmas, deferred, .. } = &mut *state;
-        let programs = programs(pmas);
+        let programs = if touched.is_none() { programs(pmas) } else { HashSet::new() };
         for (range, pma) in pmas.iter() {
             let first = copied.partition_point(|part| part.end <= range.start);
             let copied = copied.iter().skip(first).take_while(|part| part.start < range.end);

@@ -22,7 +22,7 @@ use platform::{
 
 use super::{
     MapRequest, MemoryManager, Placement,
-    batch::Batch,
+    batch::{Batch, op_range},
     fault::same_place,
     memory_manager::page_down,
     place::MMAP_MIN_ADDR,
@@ -70,13 +70,6 @@ pub(super) struct Undone {
     /// Pages which the change does not map anew by itself.
     restore: Vec<u64>,
     freed: Vec<FileRange>,
-}
-
-fn op_range(op: &MapOp) -> Range<u64> {
-    let (MapOp::Map { addr, len, .. }
-    | MapOp::Unmap { addr, len }
-    | MapOp::Protect { addr, len, .. }) = *op;
-    addr..addr.saturating_add(len)
 }
 
 impl Rewrites {
