@@ -39,6 +39,7 @@ mod shared_anonymous;
 mod state;
 mod sysv_shm;
 mod vma;
+mod written_parts;
 
 #[cfg(test)]
 mod tests;
@@ -56,3 +57,4 @@ pub use shared_anonymous::SharedAnonymous;
 pub use state::ImageInfo;
 pub use sysv_shm::{SEGMENTS_MAX, ShmOwner, ShmRequest, ShmSegment, ShmTable};
 pub use vma::{MappedFile, Source, Vma, VmaFlags};
+pub use written_parts::WrittenParts;

@@ -8,6 +8,12 @@
 
 #define SELF "/proc/self/exe"
 
+/* Words of initialised data, each its own index: 384 KiB, more than is copied when it is mapped. */
+#define NUMBERS (96 * 1024)
+__asm__(".pushsection .data\n.balign 4096\nnumbers: .set i, 0\n"
+	".rept 96 * 1024\n.long i\n.set i, i + 1\n.endr\n.popsection");
+extern volatile unsigned numbers[NUMBERS];
+
 static void report(const char *format, ...)
 {
 	char text[4096];
@@ -65,6 +71,16 @@ static void help(int argc, char **argv, char **envp)
 		report("%d", (int)((uintptr_t)envp % 8));
 	} else if (!strcmp(what, "write-self")) {
 		report("%d", open(SELF, O_WRONLY) == -1 ? errno : 0);
+	} else if (!strcmp(what, "data")) {
+		/* Writes some pages, others each time; all must be the file's when the program begins. */
+		unsigned wrong = 0, step = atoi(argv[2]);
+		for (unsigned i = 0; i < NUMBERS; i++)
+			wrong += numbers[i] != i;
+		for (unsigned i = 0; i < NUMBERS; i += step * 1024)
+			numbers[i + step] = ~0u;
+		for (unsigned i = 0; i < NUMBERS; i++)
+			wrong += numbers[i] != (i % (step * 1024) == step ? ~0u : i);
+		report("%u", wrong);
 	} else if (!strcmp(what, "exe")) {
 		char path[PATH_MAX] = {0};
 		report("%s", readlink(SELF, path, sizeof path - 1) > 0 ? path : "?");
@@ -453,6 +469,13 @@ CASE(vfork_then_exec_releases_the_parent)
 	}
 	expect_exit(pid, 0);
 	expect_eq(read(ends[0], got, sizeof got), 1);
+}
+
+CASE(initialised_data_is_the_files_in_each_run)
+{
+	static char *const steps[] = {"40", "7", "1", "7", "13"};
+	for (int i = 0; i < 5; i++)
+		expect_str(run("data", steps[i]), "0");
 }
 
 CASE(failed_exec_leaves_the_process_as_it_was)

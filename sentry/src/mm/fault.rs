@@ -19,7 +19,9 @@ use super::{
 
 /// A write to a copy-on-write page copies the aligned block of so many bytes around it: its neighbours are likely to be
 /// written too, and a fault costs as much as copying a few pages.
-const COPY_BLOCK: u64 = 8 * PAGE_SIZE;
+pub(super) const COPY_BLOCK: u64 = 8 * PAGE_SIZE;
+/// The same, where much was written already.
+const COPY_BLOCK_LARGE: u64 = 4 * COPY_BLOCK;
 
 /// When a page turns out to have no other user any more, so many other page ranges are looked at, too: usually a forked
 /// child has gone, and each would take a fault of its own.
@@ -137,10 +139,8 @@ impl MemoryManager {
         if let Some((range, pma)) = state.pmas.find(page) {
             if access == AccessKind::Write && pma.copies_on_write() {
                 let block = match &vma.source {
-                    Source::File { file, .. }
-                        if pma.owner == Owner::Borrowed && !file.may_copy_early() =>
-                    {
-                        PAGE_SIZE
+                    Source::File { file, offset } if pma.owner == Owner::Borrowed => {
+                        written_block(file, offset.saturating_add(page - vma_range.start))
                     }
                     _ => COPY_BLOCK,
                 };
@@ -318,6 +318,16 @@ impl MemoryManager {
             .and_then(|()| self.commit(state, &batch, &[]))
             .is_ok()
     }
+}
+
+/// How much to copy for a write to the page at `offset` of a privately mapped file.
+fn written_block(file: &MappedFile, offset: u64) -> u64 {
+    if !file.may_copy_early() {
+        return PAGE_SIZE;
+    }
+    let Some(parts) = file.mappable.written_parts() else { return COPY_BLOCK };
+    parts.note(offset);
+    if parts.are_many() { COPY_BLOCK_LARGE } else { COPY_BLOCK }
 }
 
 /// Ends copy-on-write of `range`, whose pages have no other user.

@@ -46,6 +46,21 @@ pub(super) struct Want {
     pub(super) copy: bool,
 }
 
+impl Want {
+    /// What to copy of the first `len` bytes: distances from the first.
+    fn copies(&self, len: u64) -> Vec<Range<u64>> {
+        if !self.copy || self.shared {
+            return Vec::new();
+        }
+        if len <= COPY_EAGERLY_MAX {
+            return vec![0..len];
+        }
+        let Some(parts) = self.object.mappable.written_parts() else { return Vec::new() };
+        let parts = parts.within(&(self.offset..self.offset.saturating_add(len)));
+        parts.into_iter().map(|part| part.start - self.offset..part.end - self.offset).collect()
+    }
+}
+
 impl MemoryManager {
     /// Looks up the pages of an object up to its end. Fewer (or none) when some are not to be had: touching them then
     /// fails by itself.
@@ -62,7 +77,7 @@ impl MemoryManager {
         };
         let end = page_up(want.object.mappable.likely_size()).unwrap_or(!(PAGE_SIZE - 1));
         let len = want.len.min(end.saturating_sub(want.offset));
-        let copy = want.copy && !want.shared && len <= COPY_EAGERLY_MAX;
+        let copies = want.copies(len);
         let mut done = 0;
         while done < len {
             let offset = want.offset.checked_add(done).ok_or(Errno::EOVERFLOW)?;
@@ -77,13 +92,8 @@ impl MemoryManager {
                 break;
             }
             fetched.push(done, got, backing, want.shared);
-            if copy && let Some(piece) = fetched.pieces.last_mut() {
-                let copied = copy_pages(&self.memory, &piece.2, got)?;
-                let old = std::mem::replace(&mut piece.2, Place::own(copied));
-                piece.3 = Owner::Own;
-                if let Place::Memory { offset, .. } = old {
-                    self.memory.release(FileRange { start: offset, end: offset + got });
-                }
+            for part in &copies {
+                fetched.copy(part)?;
             }
             done += got;
         }
@@ -99,6 +109,32 @@ impl Fetched {
             Backing::Host { file, offset, .. } => Place::Host { file, offset, shared },
         };
         self.pieces.push((at, len, place, owner));
+    }
+
+    /// Takes a copy of what lies in `part` of the last piece. What is behind it is the last piece then.
+    fn copy(&mut self, part: &Range<u64>) -> Result<(), Errno> {
+        let Some((at, len, place, owner)) = self.pieces.last_mut() else { return Ok(()) };
+        let (end, owner) = (*at + *len, *owner);
+        let (from, to) = (part.start.clamp(*at, end), part.end.clamp(*at, end));
+        if from == to {
+            return Ok(());
+        }
+        let (mut middle, mut behind) = (place.clone(), place.clone());
+        middle.advance(from - *at);
+        behind.advance(to - *at);
+        let copied = copy_pages(&self.memory, &middle, to - from)?;
+        *len = from - *at;
+        if *len == 0 {
+            self.pieces.pop();
+        }
+        if let Place::Memory { offset, .. } = middle {
+            self.memory.release(FileRange { start: offset, end: offset + (to - from) });
+        }
+        self.pieces.push((from, to - from, Place::own(copied), Owner::Own));
+        if to < end {
+            self.pieces.push((to, end - to, behind, owner));
+        }
+        Ok(())
     }
 
     /// Are the pages still the object's? To be asked with the VMA lock held.
@@ -133,7 +169,8 @@ impl Fetched {
                 for gap in state.pmas.gaps(inside) {
                     let mut part = pma.clone();
                     super::range_map::RangeValue::advance(&mut part, gap.start - whole.start);
-                    batch.map(gap.clone(), &part, populate);
+                    // What was copied is about to be used: mapping it at once saves a host fault for each page.
+                    batch.map(gap.clone(), &part, populate || owner == Owner::Own);
                     state.pmas.insert(gap.clone(), part);
                     unused = unused
                         .into_iter()

@@ -73,13 +73,20 @@ impl Pma {
     }
 }
 
-impl RangeValue for Pma {
-    fn advance(&mut self, by: u64) {
-        match &mut self.place {
-            Place::Memory { offset, .. } | Place::Host { offset, .. } => {
+impl Place {
+    /// Becomes that of what is `by` bytes further on.
+    pub(super) fn advance(&mut self, by: u64) {
+        match self {
+            Self::Memory { offset, .. } | Self::Host { offset, .. } => {
                 *offset = offset.wrapping_add(by);
             }
         }
+    }
+}
+
+impl RangeValue for Pma {
+    fn advance(&mut self, by: u64) {
+        self.place.advance(by);
     }
 
     fn joins(&self, len: u64, next: &Self) -> bool {

@@ -258,6 +258,11 @@ pub trait Mappable: Send + Sync + fmt::Debug {
         Ok(())
     }
 
+    /// Which of its parts those who map it privately write; `None` where that is not remembered.
+    fn written_parts(&self) -> Option<&crate::mm::WrittenParts> {
+        None
+    }
+
     /// A mapping of it was made or removed: `mm` wants to hear of truncation and hole punching
     /// (see `mm::MappingSet`). `None` where that cannot happen.
     fn mappings(&self) -> Option<&crate::mm::MappingSet> {

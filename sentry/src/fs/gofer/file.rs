@@ -12,6 +12,7 @@ use platform::{Backing, PAGE_SIZE, host};
 use super::inode::GoferInode;
 use crate::{
     Errno, SysResult, err,
+    mm::WrittenParts,
     vfs::{FileDescription, FileOps, Inode, IoDst, IoSrc, Mappable, SeekFrom},
 };
 
@@ -117,6 +118,10 @@ impl Mappable for GoferMapping {
 
     fn is_constant(&self) -> bool {
         self.inode.tree.immutable
+    }
+
+    fn written_parts(&self) -> Option<&WrittenParts> {
+        self.inode.tree.immutable.then(|| &**self.inode.written_parts.get_or_init(Box::default))
     }
 
     fn sync_pages(&self, _offset: u64, _len: u64) -> SysResult<()> {

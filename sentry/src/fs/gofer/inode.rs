@@ -20,6 +20,7 @@ use super::{
 };
 use crate::{
     Errno, SysResult, err, lock_order,
+    mm::WrittenParts,
     vfs::{
         DirOps, FileOps, FileType, Inode, Intent, Metadata, SetAttr, TimeSpec, VfsPath,
         XattrSetMode,
@@ -48,6 +49,8 @@ pub(super) struct GoferInode {
     /// Missing names that were asked for, of a directory.
     pub(super) misses: AtomicU32,
     pub(super) prefetched: Mutex<lock_order::Leaf, Option<Prefetched>>,
+    /// In an immutable tree, of a program or library that was mapped.
+    pub(super) written_parts: OnceLock<Box<WrittenParts>>,
     /// In an immutable tree: why it carries no capabilities, once that was asked.
     no_capabilities: OnceLock<Errno>,
     /// The guest's own fifo or socket of that place; host ones are never opened.
@@ -76,6 +79,7 @@ impl GoferInode {
             read_file: OnceLock::new(),
             open: Mutex::new(OpenFiles::default()),
             listing: Mutex::new(None),
+            written_parts: OnceLock::new(),
             no_capabilities: OnceLock::new(),
             misses: AtomicU32::new(0),
             prefetched: Mutex::new(None),
