@@ -28,7 +28,7 @@ use crate::{
     },
     policy::{Audit, BadPattern, Denials, FilePolicy, FileRules},
     strace::{self, LineSink},
-    vfs::{self, LookupFlags, PathCx},
+    vfs::{self, LookupFlags, MountNamespace, PathCx},
 };
 
 /// What the sentry process was given.
@@ -59,6 +59,8 @@ pub struct Running {
     /// The file server ends with its last connection, and that would be taken for a failure while the last
     /// process goes away, which may take long.
     _files: Arc<GoferClient>,
+    /// Taking a tree of many files down takes milliseconds, for which nobody need wait.
+    _mounts: Arc<MountNamespace>,
 }
 
 /// Why a sandbox could not be started.
@@ -170,7 +172,7 @@ impl Sandbox {
         });
         spawned.map_err(blame)?;
         let console = streams.console;
-        Ok(Running { kernel, console, files_lost, denials, _files: client })
+        Ok(Running { kernel, console, files_lost, denials, _files: client, _mounts: namespace })
     }
 }
 

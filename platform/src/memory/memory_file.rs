@@ -246,13 +246,21 @@ impl MemoryFile {
 
     /// Counts each page once less; pages no one uses are given back, now or a little later.
     pub fn release(&self, range: FileRange) {
-        let is_much = {
-            let mut pages = self.space.lock();
-            let dead = pages.space.release(range);
-            pages.dead_bytes += dead.iter().map(|range| range.len()).sum::<u64>();
-            pages.dead.extend(dead);
-            pages.dead_bytes >= DEAD_MAX
-        };
+        self.release_later(range);
+        self.settle();
+    }
+
+    /// The same, when somebody waits: [`Self::settle`] is to be called when nobody does.
+    pub fn release_later(&self, range: FileRange) {
+        let mut pages = self.space.lock();
+        let dead = pages.space.release(range);
+        pages.dead_bytes += dead.iter().map(|range| range.len()).sum::<u64>();
+        pages.dead.extend(dead);
+    }
+
+    /// Gives back what nobody uses any more, if it is much: that costs a millisecond for some megabytes.
+    pub fn settle(&self) {
+        let is_much = self.space.lock().dead_bytes >= DEAD_MAX;
         if is_much {
             self.bury_dead();
         }

@@ -313,8 +313,9 @@ impl Drop for MemoryManager {
             }
             joins
         });
+        // Who waits for the end of a process need not wait for its pages.
         for range in ranges {
-            self.memory.release(range);
+            self.memory.release_later(range);
         }
     }
 }

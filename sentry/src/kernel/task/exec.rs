@@ -176,6 +176,7 @@ impl CurrentTask {
         self.refresh_slow_entry();
         self.vfork_child = None;
         drop(old);
+        self.kernel().memory().settle();
         self.start_fresh(image.entry, image.stack_pointer)?;
 
         // Nothing of the old program's is left: descriptors, handlers, timers.

@@ -56,8 +56,9 @@ impl CurrentTask {
         drop(self);
         task.clock_end();
         task.leave(status);
-        // While the parent takes note. Without init there is nobody to use it again.
+        // While the parent takes note. Without init there is nobody to use any of it again.
         if task.pid() != 1 {
+            task.kernel().memory().settle();
             task.kernel().platform().recycle(space);
         }
     }
