@@ -293,6 +293,39 @@ CASE(exclusive_wakes_at_least_one_and_cannot_be_modified)
 	expect_eq(wait_one(0), EPOLLIN);
 }
 
+#define EXCLUSIVE_SETS 6
+
+static void *wait_in_own_set(void *answer)
+{
+	struct epoll_event event;
+	*(int *)answer = epoll_wait(*(int *)answer, &event, 1, 1000);
+	return NULL;
+}
+
+CASE(exclusive_item_of_many_sets_wakes_one_that_is_waited_for)
+{
+	pthread_t threads[EXCLUSIVE_SETS];
+	int answers[EXCLUSIVE_SETS], woken = 0;
+	struct epoll_event event = {.events = EPOLLIN | EPOLLEXCLUSIVE | EPOLLET};
+	start();
+	/* Nobody waits for the first set. */
+	int lonely = expect_ok(epoll_create1(0));
+	expect_ok(epoll_ctl(lonely, EPOLL_CTL_ADD, ends[0], &event));
+	for (int i = 0; i < EXCLUSIVE_SETS; i++) {
+		answers[i] = expect_ok(epoll_create1(0));
+		expect_ok(epoll_ctl(answers[i], EPOLL_CTL_ADD, ends[0], &event));
+		expect_eq(pthread_create(&threads[i], NULL, wait_in_own_set, &answers[i]), 0);
+	}
+	usleep(200 * 1000);
+	put();
+	for (int i = 0; i < EXCLUSIVE_SETS; i++) {
+		pthread_join(threads[i], NULL);
+		woken += answers[i];
+	}
+	expect_eq(woken, 1);
+	expect_eq(epoll_wait(lonely, &event, 1, 0), 1);
+}
+
 CASE(edge_triggered_wakes_only_one_of_two_waiting_threads)
 {
 	pthread_t threads[2];

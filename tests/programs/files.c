@@ -277,6 +277,9 @@ CASE(lseek_of_pipe_is_espipe)
 	expect_errno(lseek(pipe_fds[0], 0, SEEK_CUR), ESPIPE);
 	expect_errno(pread(pipe_fds[0], &byte, 1, 0), ESPIPE);
 	expect_errno(pwrite(pipe_fds[1], &byte, 1, 0), ESPIPE);
+	/* Of the wrong end, too. */
+	expect_errno(pread(pipe_fds[1], &byte, 1, 0), ESPIPE);
+	expect_errno(pwrite(pipe_fds[0], &byte, 1, 0), ESPIPE);
 }
 
 IN_DIR_CASE(write_past_end_leaves_zeros)

@@ -59,6 +59,14 @@ CASE(timer_slack_and_unknown_options)
 	expect_ok(prctl(PR_SET_TIMERSLACK, 12345));
 	expect_eq(prctl(PR_GET_TIMERSLACK), 12345);
 	expect_errno(prctl(99999), EINVAL);
+	/* What a child can go back to is what its parent had. */
+	pid_t pid;
+	SPAWN(pid) {
+		expect_ok(prctl(PR_SET_TIMERSLACK, 777));
+		expect_ok(prctl(PR_SET_TIMERSLACK, 0));
+		expect_eq(prctl(PR_GET_TIMERSLACK), 12345);
+	}
+	expect_exit(pid, 0);
 }
 
 CASE(thp_disable_and_tsc_and_seccomp_state)
@@ -297,6 +305,37 @@ CASE(scheduler_policy_and_priority_range)
 	expect_ok(sched_setscheduler(0, SCHED_BATCH, &param));
 	expect_eq(sched_getscheduler(0), SCHED_BATCH);
 	expect_ok(sched_yield());
+}
+
+#define IO_PRIORITY(class, level) ((class) << 13 | (level))
+
+CASE(io_priority_is_kept_and_inherited)
+{
+	pid_t pid;
+	expect_ok(syscall(SYS_ioprio_set, 1, 0, IO_PRIORITY(2, 6)));
+	expect_eq(syscall(SYS_ioprio_get, 1, 0), IO_PRIORITY(2, 6));
+	SPAWN(pid) {
+		expect_eq(syscall(SYS_ioprio_get, 1, 0), IO_PRIORITY(2, 6));
+		expect_ok(syscall(SYS_ioprio_set, 1, 0, IO_PRIORITY(3, 0)));
+	}
+	expect_exit(pid, 0);
+	SPAWN(pid) {
+		expect_ok(setpgid(0, 0));
+		expect_eq(syscall(SYS_ioprio_get, 2, 0), IO_PRIORITY(2, 6));
+		expect_ok(syscall(SYS_ioprio_set, 1, 0, 0));
+		expect_eq(syscall(SYS_ioprio_get, 1, 0), 0);
+		/* In effect is what the nice value makes. */
+		expect_ok(setpriority(PRIO_PROCESS, 0, 10));
+		expect_eq(syscall(SYS_ioprio_get, 2, 0), IO_PRIORITY(2, 6));
+	}
+	expect_exit(pid, 0);
+	expect_errno(syscall(SYS_ioprio_set, 1, 0, IO_PRIORITY(0, 4)), EINVAL);
+	expect_errno(syscall(SYS_ioprio_set, 1, 0, IO_PRIORITY(4, 0)), EINVAL);
+	expect_errno(syscall(SYS_ioprio_set, 4, 0, IO_PRIORITY(2, 0)), EINVAL);
+	expect_errno(syscall(SYS_ioprio_get, 0, 0), EINVAL);
+	expect_errno(syscall(SYS_ioprio_get, 1, 1 << 22), ESRCH);
+	be_ordinary();
+	expect_errno(syscall(SYS_ioprio_set, 1, 0, IO_PRIORITY(1, 0)), EPERM);
 }
 
 CASE(nice_can_be_raised_and_not_lowered_again)

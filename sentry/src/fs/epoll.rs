@@ -31,7 +31,7 @@ use crate::{
     lock_order,
     user::Fd,
     vfs::{CloseWatcher, FileDescription, FileOps},
-    wait::{EventMask, PollTable, WaitQueue},
+    wait::{EventMask, Notify, PollTable, WaitQueue},
 };
 
 /// Items one set may have. Linux bounds them per user, by memory.
@@ -159,6 +159,11 @@ impl EpollSet {
         if item.is_queued() {
             self.ready.lock().retain(|other| !Arc::ptr_eq(other, item));
         }
+    }
+
+    /// Does anybody wait for it?
+    fn has_waiters(&self) -> bool {
+        self.queue.has_waiters()
     }
 
     /// Puts the item on the ready list, unless it is there, and wakes who waits for the set.

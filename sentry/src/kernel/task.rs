@@ -57,11 +57,14 @@ pub struct Task {
     /// SIGKILL and the like when the parent ends (PR_SET_PDEATHSIG).
     pub(super) parent_death_signal: AtomicI32,
     pub(super) nice: AtomicI32,
+    /// ioprio_set(2).
+    pub(super) io_priority: AtomicI32,
     /// SCHED_* policy and static priority, as told; the host schedules as it likes.
     pub(super) policy: AtomicU32,
     pub(super) priority: AtomicI32,
     pub(super) affinity: Mutex<lock_order::Leaf, Option<Box<[u64]>>>,
     pub(super) timer_slack_ns: AtomicU64,
+    pub(super) default_timer_slack_ns: AtomicU64,
     pub(super) clock: accounting::TaskClock,
     start: Monotonic,
     /// ptrace(2): who traces it, and how.
@@ -119,10 +122,12 @@ impl Task {
             run_state: AtomicU8::new(RunState::Running as u8),
             parent_death_signal: AtomicI32::new(0),
             nice: AtomicI32::new(0),
+            io_priority: AtomicI32::new(0),
             policy: AtomicU32::new(0),
             priority: AtomicI32::new(0),
             affinity: Mutex::new(None),
             timer_slack_ns: AtomicU64::new(50_000),
+            default_timer_slack_ns: AtomicU64::new(50_000),
             clock: accounting::TaskClock::default(),
             start,
             trace: super::ptrace::TraceState::default(),
@@ -347,9 +352,19 @@ impl Task {
         *self.affinity.lock() = Some(cpus);
     }
 
+    /// As ioprio_set(2) has it; 0: not set.
+    pub fn io_priority(&self) -> &AtomicI32 {
+        &self.io_priority
+    }
+
     /// PR_SET_TIMERSLACK, in nanoseconds.
     pub fn timer_slack_ns(&self) -> &AtomicU64 {
         &self.timer_slack_ns
+    }
+
+    /// What PR_SET_TIMERSLACK with 0 sets: what the thread had that made this one.
+    pub fn default_timer_slack_ns(&self) -> u64 {
+        self.default_timer_slack_ns.load(Ordering::Relaxed)
     }
 
     /// PR_SET_PDEATHSIG: the number, 0 for none.

@@ -93,8 +93,7 @@ pub(super) fn sys_prctl(
             Ok(0)
         }
         libc::PR_SET_TIMERSLACK => {
-            const DEFAULT_NS: u64 = 50_000;
-            let slack = if (arg2 as i64) <= 0 { DEFAULT_NS } else { arg2 };
+            let slack = if (arg2 as i64) <= 0 { task.default_timer_slack_ns() } else { arg2 };
             task.timer_slack_ns().store(slack, Ordering::Relaxed);
             Ok(0)
         }

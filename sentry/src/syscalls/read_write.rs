@@ -48,6 +48,11 @@ impl At {
     fn offset_or_current(offset: i64) -> SysResult<Self> {
         if offset == -1 { Ok(Self::Current) } else { Self::offset(offset) }
     }
+
+    /// `ESPIPE` in a file that has no positions.
+    fn check(&self, file: &FileDescription) -> SysResult<()> {
+        if *self != Self::Current && !file.ops().is_seekable() { err!(ESPIPE) } else { Ok(()) }
+    }
 }
 
 /// One past the last address that programs can have (`TASK_SIZE_MAX`).
@@ -98,8 +103,10 @@ fn total(iovecs: &UserIovecs) -> usize {
     iovecs.iter().map(|(_, len)| len).sum()
 }
 
-fn readable(task: &CurrentTask, fd: Fd) -> SysResult<std::sync::Arc<FileDescription>> {
+/// A file to be read at that position. `ESPIPE` comes before `EBADF`.
+fn readable(task: &CurrentTask, fd: Fd, at: &At) -> SysResult<std::sync::Arc<FileDescription>> {
     let file = task.file(fd)?;
+    at.check(&file)?;
     if !file.is_readable() {
         return err!(EBADF);
     }
@@ -109,8 +116,10 @@ fn readable(task: &CurrentTask, fd: Fd) -> SysResult<std::sync::Arc<FileDescript
     Ok(file)
 }
 
-fn writable(task: &CurrentTask, fd: Fd) -> SysResult<std::sync::Arc<FileDescription>> {
+/// The same, to be written.
+fn writable(task: &CurrentTask, fd: Fd, at: &At) -> SysResult<std::sync::Arc<FileDescription>> {
     let file = task.file(fd)?;
+    at.check(&file)?;
     if file.is_writable() { Ok(file) } else { err!(EBADF) }
 }
 
@@ -123,9 +132,6 @@ fn do_read(
     flags: IoFlags,
 ) -> SysResult<usize> {
     let seekable = file.ops().is_seekable();
-    if at != At::Current && !seekable {
-        return err!(ESPIPE);
-    }
     if total(&iovecs) == 0 && file.path().dentry.kind() != Some(FileType::Socket) {
         return Ok(0);
     }
@@ -168,9 +174,6 @@ fn do_write(
     flags: IoFlags,
 ) -> SysResult<usize> {
     let seekable = file.ops().is_seekable();
-    if at != At::Current && !seekable {
-        return err!(ESPIPE);
-    }
     let len = total(iovecs);
     let kind = file.path().dentry.kind();
     if len == 0 && kind == Some(FileType::Regular) {
@@ -266,7 +269,7 @@ pub(super) fn sys_read(
     addr: UserAddr,
     len: usize,
 ) -> SysResult<usize> {
-    let file = readable(task, fd)?;
+    let file = readable(task, fd, &At::Current)?;
     do_read(task, &file, buffer(addr, len)?, At::Current, IoFlags::empty())
 }
 
@@ -276,7 +279,7 @@ pub(super) fn sys_write(
     addr: UserAddr,
     len: usize,
 ) -> SysResult<usize> {
-    let file = writable(task, fd)?;
+    let file = writable(task, fd, &At::Current)?;
     do_write(task, &file, &buffer(addr, len)?, At::Current, IoFlags::empty())
 }
 
@@ -288,7 +291,7 @@ pub(super) fn sys_pread64(
     offset: i64,
 ) -> SysResult<usize> {
     let at = At::offset(offset)?;
-    let file = readable(task, fd)?;
+    let file = readable(task, fd, &at)?;
     do_read(task, &file, buffer(addr, len)?, at, IoFlags::empty())
 }
 
@@ -300,7 +303,7 @@ pub(super) fn sys_pwrite64(
     offset: i64,
 ) -> SysResult<usize> {
     let at = At::offset(offset)?;
-    let file = writable(task, fd)?;
+    let file = writable(task, fd, &at)?;
     do_write(task, &file, &buffer(addr, len)?, at, IoFlags::empty())
 }
 
@@ -310,7 +313,7 @@ pub(super) fn sys_readv(
     iov: UserRef<[u64; 2]>,
     count: usize,
 ) -> SysResult<usize> {
-    let file = readable(task, fd)?;
+    let file = readable(task, fd, &At::Current)?;
     let iovecs = read_iovecs(task, iov, count)?;
     do_read(task, &file, iovecs, At::Current, IoFlags::empty())
 }
@@ -321,7 +324,7 @@ pub(super) fn sys_writev(
     iov: UserRef<[u64; 2]>,
     count: usize,
 ) -> SysResult<usize> {
-    let file = writable(task, fd)?;
+    let file = writable(task, fd, &At::Current)?;
     let iovecs = read_iovecs(task, iov, count)?;
     do_write(task, &file, &iovecs, At::Current, IoFlags::empty())
 }
@@ -336,7 +339,7 @@ pub(super) fn sys_preadv(
     _high: u64,
 ) -> SysResult<usize> {
     let at = At::offset(offset)?;
-    let file = readable(task, fd)?;
+    let file = readable(task, fd, &at)?;
     let iovecs = read_iovecs(task, iov, count)?;
     do_read(task, &file, iovecs, at, IoFlags::empty())
 }
@@ -350,7 +353,7 @@ pub(super) fn sys_pwritev(
     _high: u64,
 ) -> SysResult<usize> {
     let at = At::offset(offset)?;
-    let file = writable(task, fd)?;
+    let file = writable(task, fd, &at)?;
     let iovecs = read_iovecs(task, iov, count)?;
     do_write(task, &file, &iovecs, at, IoFlags::empty())
 }
@@ -374,7 +377,7 @@ pub(super) fn sys_preadv2(
     flags: u32,
 ) -> SysResult<usize> {
     let at = At::offset_or_current(offset)?;
-    let file = readable(task, fd)?;
+    let file = readable(task, fd, &at)?;
     let iovecs = read_iovecs(task, iov, count)?;
     do_read(task, &file, iovecs, at, io_flags(flags)?)
 }
@@ -389,7 +392,7 @@ pub(super) fn sys_pwritev2(
     flags: u32,
 ) -> SysResult<usize> {
     let at = At::offset_or_current(offset)?;
-    let file = writable(task, fd)?;
+    let file = writable(task, fd, &at)?;
     let iovecs = read_iovecs(task, iov, count)?;
     do_write(task, &file, &iovecs, at, io_flags(flags)?)
 }

@@ -1,6 +1,6 @@
 //! Scheduling (sched(7)). The host schedules as it likes; what a guest sets is checked and kept.
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::Ordering};
 
 use linux_abi::time::Timespec;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -367,32 +367,55 @@ pub(super) fn sys_setpriority(
 }
 
 const IOPRIO_CLASS_SHIFT: i32 = 13;
+/// Classes (`include/uapi/linux/ioprio.h`). What a thread that set none has depends on its nice value.
+const IOPRIO_CLASS_RT: i32 = 1;
+const IOPRIO_CLASS_BE: i32 = 2;
+const IOPRIO_CLASS_IDLE: i32 = 3;
+const IOPRIO_LEVEL_MASK: i32 = 7;
 
-pub(super) fn sys_ioprio_get(task: &mut CurrentTask, which: i32, who: i32) -> SysResult<i32> {
-    const IOPRIO_DEFAULT: i32 = 4;
-    if !(1..=3).contains(&which) {
-        return err!(EINVAL);
-    }
-    if which == 1 {
-        target(task, who)?;
-    }
-    Ok(IOPRIO_DEFAULT)
+/// Of getpriority's numbers; `IOPRIO_WHO_PROCESS` is 1.
+fn ioprio_targets(task: &CurrentTask, which: i32, who: i32) -> SysResult<Vec<Arc<Task>>> {
+    let targets = priority_targets(task, which.wrapping_sub(1), who)?;
+    if targets.is_empty() { err!(ESRCH) } else { Ok(targets) }
 }
 
+/// ioprio_get(2): as it was set for one thread, the best in effect of several. It is kept, and steers nothing.
+pub(super) fn sys_ioprio_get(task: &mut CurrentTask, which: i32, who: i32) -> SysResult<i32> {
+    let targets = ioprio_targets(task, which, who)?;
+    let in_effect = |target: &Arc<Task>| match target.io_priority().load(Ordering::Relaxed) {
+        set if set >> IOPRIO_CLASS_SHIFT != 0 => set,
+        _ => IOPRIO_CLASS_BE << IOPRIO_CLASS_SHIFT | (target.nice() + 20) / 5,
+    };
+    let found = match targets.as_slice() {
+        [one] if which == 1 => Some(one.io_priority().load(Ordering::Relaxed)),
+        all => all.iter().map(in_effect).min(),
+    };
+    found.ok_or(Errno::ESRCH.into())
+}
+
+/// ioprio_set(2).
 pub(super) fn sys_ioprio_set(
     task: &mut CurrentTask,
     which: i32,
     who: i32,
     value: i32,
 ) -> SysResult<()> {
-    if !(1..=3).contains(&which) || !(0..=3).contains(&(value >> IOPRIO_CLASS_SHIFT)) {
-        return err!(EINVAL);
+    match value >> IOPRIO_CLASS_SHIFT {
+        IOPRIO_CLASS_RT
+            if !task.cred().has(Capability::SYS_ADMIN)
+                && !task.cred().has(Capability::SYS_NICE) =>
+        {
+            return err!(EPERM);
+        }
+        IOPRIO_CLASS_RT | IOPRIO_CLASS_BE | IOPRIO_CLASS_IDLE => {}
+        0 if value & IOPRIO_LEVEL_MASK == 0 => {}
+        _ => return err!(EINVAL),
     }
-    if which == 1 {
-        target(task, who)?;
-    }
-    if value >> IOPRIO_CLASS_SHIFT == 1 && !task.cred().has(Capability::SYS_ADMIN) {
-        return err!(EPERM);
+    for target in ioprio_targets(task, which, who)? {
+        if !owns(task, &target) {
+            return err!(EPERM);
+        }
+        target.io_priority().store(value, Ordering::Relaxed);
     }
     Ok(())
 }

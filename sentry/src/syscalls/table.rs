@@ -274,8 +274,8 @@ static X86_64: [Option<Entry>; TABLE_SIZE] = const { syscall_table! {
     248 add_key;
     249 request_key;
     250 keyctl;
-    251 ioprio_set => super::sched::sys_ioprio_set, Partial("checked only");
-    252 ioprio_get => super::sched::sys_ioprio_get, Partial("always the default");
+    251 ioprio_set => super::sched::sys_ioprio_set, Partial("kept, steers nothing");
+    252 ioprio_get => super::sched::sys_ioprio_get, Partial("as it was set");
     253 inotify_init => super::inotify::sys_inotify_init, Full;
     254 inotify_add_watch => super::inotify::sys_inotify_add_watch, Full;
     255 inotify_rm_watch => super::inotify::sys_inotify_rm_watch, Full;

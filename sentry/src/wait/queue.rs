@@ -44,6 +44,17 @@ impl EventMask {
 /// not block, and may be called once more after its registration was dropped.
 pub trait Notify: Send + Sync {
     fn notify(&self, events: EventMask);
+
+    /// Of all who say so when they register, one is told of an event that is no error or hang-up (`WQ_FLAG_EXCLUSIVE`).
+    fn is_exclusive(&self) -> bool {
+        false
+    }
+
+    /// Told like any other. False: there is nobody who could see to it now, so that the next one must be told, too.
+    fn notify_exclusive(&self, events: EventMask) -> bool {
+        self.notify(events);
+        true
+    }
 }
 
 struct Entry {
@@ -86,15 +97,7 @@ impl WaitQueue {
     /// From now on `target` hears of events in `mask` (errors and hang-ups always).
     /// Check the condition again afterwards: it may have come true in between.
     pub fn register(&self, target: Arc<dyn Notify>, mask: EventMask) -> Registration {
-        self.add(target, mask, false)
-    }
-
-    /// As [`Self::register`], but of all exclusive waiters [`Self::wake_one`] tells only the first.
-    pub fn register_exclusive(&self, target: Arc<dyn Notify>, mask: EventMask) -> Registration {
-        self.add(target, mask, true)
-    }
-
-    fn add(&self, target: Arc<dyn Notify>, mask: EventMask, exclusive: bool) -> Registration {
+        let exclusive = target.is_exclusive();
         let mut entries = self.0.entries.lock();
         let id = entries.next_id;
         entries.next_id += 1;
@@ -105,36 +108,27 @@ impl WaitQueue {
         Registration { queue: self.clone(), id }
     }
 
-    /// Tells all waiters for any of `events`.
+    /// Tells all waiters for any of `events`; of the exclusive ones, in the order in which they came, no more than it takes to find
+    /// one that can see to it.
     pub fn wake(&self, events: EventMask) {
-        self.wake_up_to(events, usize::MAX);
-    }
-
-    /// Tells all non-exclusive waiters for any of `events` and the first exclusive one.
-    pub fn wake_one(&self, events: EventMask) {
-        self.wake_up_to(events, 1);
-    }
-
-    fn wake_up_to(&self, events: EventMask, mut exclusive: usize) {
         std::sync::atomic::fence(Ordering::SeqCst);
         if self.0.count.load(Ordering::SeqCst) == 0 {
             return;
         }
-        let mut targets: SmallVec<[Arc<dyn Notify>; 4]> = SmallVec::new();
+        let mut targets: SmallVec<[(Arc<dyn Notify>, bool); 4]> = SmallVec::new();
         for entry in &self.0.entries.lock().list {
-            if !entry.mask.intersects(events) {
-                continue;
+            if entry.mask.intersects(events) {
+                targets.push((entry.target.clone(), entry.exclusive));
             }
-            if entry.exclusive {
-                if exclusive == 0 {
-                    continue;
-                }
-                exclusive -= 1;
-            }
-            targets.push(entry.target.clone());
         }
-        for target in targets {
-            target.notify(events);
+        let is_for_all = events.intersects(EventMask::ALWAYS);
+        let mut is_seen_to = false;
+        for (target, exclusive) in targets {
+            if !exclusive {
+                target.notify(events);
+            } else if is_for_all || !is_seen_to {
+                is_seen_to = target.notify_exclusive(events);
+            }
         }
     }
 

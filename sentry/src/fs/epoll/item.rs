@@ -99,10 +99,6 @@ impl Item {
         self.interest.lock().events
     }
 
-    pub(super) fn is_exclusive(&self) -> bool {
-        self.interest.lock().flags.contains(InterestFlags::EXCLUSIVE)
-    }
-
     /// Waits on the file's queues for everything (what is wanted may change), and says what
     /// is ready now.
     pub(super) fn register(self: &Arc<Self>, file: &FileDescription) -> EventMask {
@@ -170,6 +166,17 @@ impl Notify for Item {
         if let (Some(set), Some(me)) = (self.set.upgrade(), self.me.upgrade()) {
             set.push_ready(&me);
         }
+    }
+
+    fn is_exclusive(&self) -> bool {
+        self.interest.lock().flags.contains(InterestFlags::EXCLUSIVE)
+    }
+
+    /// Where nobody waits for the set now, the next set must hear of it (`ep_poll_callback`).
+    fn notify_exclusive(&self, events: EventMask) -> bool {
+        let is_waited_for = self.set.upgrade().is_some_and(|set| set.has_waiters());
+        self.notify(events);
+        is_waited_for
     }
 }
 

@@ -281,7 +281,11 @@ impl CurrentTask {
     /// What a child gets of its parent's own state.
     fn inherit(&self, child: &Task, request: &CloneRequest) {
         child.set_blocked_raw(self.blocked());
-        for (to, from) in [(&child.nice, &self.task.nice), (&child.priority, &self.task.priority)] {
+        for (to, from) in [
+            (&child.nice, &self.task.nice),
+            (&child.priority, &self.task.priority),
+            (&child.io_priority, &self.task.io_priority),
+        ] {
             to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
         }
         const RESET_ON_FORK: u32 = 0x4000_0000;
@@ -294,6 +298,7 @@ impl CurrentTask {
         }
         let slack = self.task.timer_slack_ns.load(Ordering::Relaxed);
         child.timer_slack_ns.store(slack, Ordering::Relaxed);
+        child.default_timer_slack_ns.store(slack, Ordering::Relaxed);
         child.seccomp_mode.store(self.task.seccomp_mode(), Ordering::Relaxed);
         let affinity = self.task.affinity.lock().clone();
         *child.affinity.lock() = affinity;
