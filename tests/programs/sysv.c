@@ -40,7 +40,15 @@ CASE(shared_memory_status_and_errors)
 	int id = expect_ok(shmget(IPC_PRIVATE, 5000, 0640));
 	void *memory = shmat(id, NULL, SHM_RDONLY);
 	int result = shmctl(id, IPC_STAT, &status);
+	struct shmid_ds locked, unlocked, removed;
+	int locking = shmctl(id, SHM_LOCK, NULL) | shmctl(id, IPC_STAT, &locked);
+	locking |= shmctl(id, SHM_UNLOCK, NULL) | shmctl(id, IPC_STAT, &unlocked);
 	expect_ok(shmctl(id, IPC_RMID, NULL));
+	expect_ok(shmctl(id, IPC_STAT, &removed));
+	expect_ok(locking);
+	expect_eq(locked.shm_perm.mode, 0640 | SHM_LOCKED);
+	expect_eq(unlocked.shm_perm.mode, 0640);
+	expect_eq(removed.shm_perm.mode, 0640 | SHM_DEST);
 	expect_ok(memory);
 	expect_ok(result);
 	expect_eq(status.shm_segsz, 5000);

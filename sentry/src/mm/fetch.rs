@@ -53,7 +53,7 @@ impl Want {
             return Vec::new();
         }
         if len <= COPY_EAGERLY_MAX {
-            return vec![0..len];
+            return std::iter::once(0..len).collect();
         }
         let Some(parts) = self.object.mappable.written_parts() else { return Vec::new() };
         let parts = parts.within(&(self.offset..self.offset.saturating_add(len)));

@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Weak,
-        atomic::{AtomicI32, AtomicI64},
+        atomic::{AtomicBool, AtomicI32, AtomicI64, Ordering},
     },
 };
 
@@ -50,6 +50,8 @@ pub struct ShmSegment {
     pub attach_time: AtomicI64,
     pub detach_time: AtomicI64,
     pub change_time: AtomicI64,
+    /// SHM_LOCK. Guest memory is never swapped, so that there is nothing else to it.
+    pub is_locked: AtomicBool,
     memory: Arc<SharedAnonymous>,
     mappings: MappingSet,
 }
@@ -58,6 +60,20 @@ impl ShmSegment {
     /// The segment behind a mapped object, if it is one.
     pub fn of(mappable: &Arc<dyn Mappable>) -> Option<&Self> {
         mappable.as_any().and_then(|any| any.downcast_ref())
+    }
+
+    /// As `shm_perm.mode` and /proc/sysvipc/shm tell it (`include/linux/shm.h`).
+    pub fn mode(&self, removed: bool) -> u32 {
+        const SHM_DEST: u32 = 0o1000;
+        const SHM_LOCKED: u32 = 0o2000;
+        let mut mode = self.owner.lock().mode;
+        if removed {
+            mode |= SHM_DEST;
+        }
+        if self.is_locked.load(Ordering::Relaxed) {
+            mode |= SHM_LOCKED;
+        }
+        mode
     }
 
     /// How often it is attached, in all processes.
@@ -192,6 +208,7 @@ impl ShmTable {
                 mode: request.flags as u32 & 0o777,
             }),
             last_pid: AtomicI32::new(0),
+            is_locked: AtomicBool::new(false),
             attach_time: AtomicI64::new(0),
             detach_time: AtomicI64::new(0),
             change_time: AtomicI64::new(request.now),

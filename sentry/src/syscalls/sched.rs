@@ -384,7 +384,7 @@ pub(super) fn sys_ioprio_get(task: &mut CurrentTask, which: i32, who: i32) -> Sy
     let targets = ioprio_targets(task, which, who)?;
     let in_effect = |target: &Arc<Task>| match target.io_priority().load(Ordering::Relaxed) {
         set if set >> IOPRIO_CLASS_SHIFT != 0 => set,
-        _ => IOPRIO_CLASS_BE << IOPRIO_CLASS_SHIFT | (target.nice() + 20) / 5,
+        _ => (IOPRIO_CLASS_BE << IOPRIO_CLASS_SHIFT) | ((target.nice() + 20) / 5),
     };
     let found = match targets.as_slice() {
         [one] if which == 1 => Some(one.io_priority().load(Ordering::Relaxed)),

@@ -16,8 +16,6 @@ const SHM_RDONLY: i32 = 0o10_000;
 const SHM_RND: i32 = 0o20_000;
 const SHM_REMAP: i32 = 0o40_000;
 const SHM_EXEC: i32 = 0o100_000;
-/// Mode bits in IPC_STAT: removed, waiting for the last user.
-const SHM_DEST: u32 = 0o1000;
 
 const IPC_RMID: i32 = 0;
 const IPC_SET: i32 = 1;
@@ -133,7 +131,7 @@ fn status(segment: &ShmSegment, removed: bool) -> ShmStatus {
         gid: owner.gid,
         creator_uid: segment.creator.0,
         creator_gid: segment.creator.1,
-        mode: owner.mode | if removed { SHM_DEST } else { 0 },
+        mode: segment.mode(removed),
         size: segment.size,
         attach_time: segment.attach_time.load(Ordering::Relaxed),
         detach_time: segment.detach_time.load(Ordering::Relaxed),
@@ -191,6 +189,7 @@ pub(super) fn sys_shmctl(
         SHM_LOCK | SHM_UNLOCK => {
             let (segment, _) = task.kernel().shm.segment(id)?;
             segment.check_owner(&cred)?;
+            segment.is_locked.store(command == SHM_LOCK, Ordering::Relaxed);
             Ok(0)
         }
         IPC_INFO => {

@@ -7,9 +7,6 @@ use crate::{SysResult, fs::pseudo::FixedEntries, kernel::Kernel, vfs::Inode};
 
 const FILES: &[(&str, Show)] = &[("msg", msg), ("sem", sem), ("shm", shm)];
 
-/// Mode bit of a segment that waits for its last user (shmctl(2)).
-const SHM_DEST: u32 = 0o1000;
-
 /// The directory.
 pub(super) fn directory(builder: &Builder) -> Arc<dyn Inode> {
     let mut entries = FixedEntries::new();
@@ -85,7 +82,7 @@ fn shm(kernel: &Kernel, out: &mut Vec<u8>) -> SysResult<()> {
             "{:10} {:10}  {:4o} {:21} {:5} {:5}  {:5} {:5} {:5} {:5} {:5} {:10} {:10} {:10} {:21} {:21}\n",
             if removed { 0 } else { segment.key },
             segment.id,
-            owner.mode | if removed { SHM_DEST } else { 0 },
+            segment.mode(removed),
             segment.size,
             segment.creator_pid,
             segment.last_pid.load(Ordering::Relaxed),
