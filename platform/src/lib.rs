@@ -147,6 +147,13 @@ pub struct VdsoImage {
     pub sigreturn_offset: u64,
 }
 
+impl VdsoImage {
+    /// Its bytes, but `getcpu` makes the system call: for guests whose processors are not the host's.
+    pub fn with_getcpu_call(&self) -> Vec<u8> {
+        vdso::with_getcpu_call(&self.image)
+    }
+}
+
 /// One guest address space (one `mm_struct`): shared by the threads of a process.
 pub trait AddressSpace: Any + Send + Sync + fmt::Debug {
     /// Does the changes in order, stopping at the first that fails. Concurrent
@@ -255,10 +262,14 @@ pub trait Context: Send {
     fn set_single_step(&mut self, on: bool) -> Result<(), PlatformError>;
 }
 
-/// What a guest thread may be told without asking the sentry: in this order, what `getpid`,
-/// `gettid`, `getuid`, `getgid`, `geteuid` and `getegid` return.
+/// What a guest thread may be told, or do, without asking the sentry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Answers(pub [u32; 6]);
+pub struct Answers {
+    /// In this order, what `getpid`, `gettid`, `getuid`, `getgid`, `geteuid` and `getegid` return.
+    pub ids: [u32; 6],
+    /// `sched_yield` is a matter between it and the host.
+    pub yields: bool,
+}
 
 /// Interrupts a context; see [`Context::kicker`].
 pub trait Kick: Send + Sync + fmt::Debug {

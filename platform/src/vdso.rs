@@ -44,6 +44,16 @@ pub(crate) fn image(host_vdso: Option<u64>, functions: Functions) -> VdsoImage {
     VdsoImage { image: image.into(), sigreturn_offset: SIGRETURN }
 }
 
+/// `image`, whose `getcpu` makes the system call.
+pub(crate) fn with_getcpu_call(image: &[u8]) -> Vec<u8> {
+    let mut image = image.to_vec();
+    let at = FUNCTIONS.iter().position(|&name| name == b"__vdso_getcpu").unwrap_or_default();
+    if let Some(entry) = image.get_mut(TARGETS + 8 * at..TARGETS + 8 * (at + 1)) {
+        entry.fill(0);
+    }
+    image
+}
+
 /// Where the host's `clock_gettime` is in stub processes.
 pub(crate) fn clock(host_vdso: Option<u64>) -> Option<u64> {
     target(b"__vdso_clock_gettime", host_vdso)
@@ -93,5 +103,8 @@ mod tests {
             assert_eq!(target.checked_sub(base), elf::symbol(host_image().unwrap(), name));
         }
         assert_eq!(image(None, Functions::All).image[TARGETS..TARGETS + 40], [0; 40]);
+        let called = vdso.with_getcpu_call();
+        assert_eq!(called[TARGETS..TARGETS + 32], vdso.image[TARGETS..TARGETS + 32]);
+        assert_eq!(called[TARGETS + 32..TARGETS + 40], [0; 8]);
     }
 }

@@ -160,7 +160,7 @@ fn the_stub_answers_what_it_was_told() {
     ];
     let Some((_host, guest)) = rewritten(&code, 0) else { return };
     let mut context = guest.context(0);
-    context.set_answers(Some(Answers([11, 12, 13, 14, 15, 16])));
+    context.set_answers(Some(Answers { ids: [11, 12, 13, 14, 15, 16], yields: true }));
     let mut ask = |number: u64, arg: u64| {
         let regs = context.registers().unwrap();
         (regs.rip, regs.rax, regs.rbx, regs.rdi) = (CODE, number, DATA, arg);
@@ -195,7 +195,7 @@ fn a_bad_address_for_the_clock_is_the_sentrys_business() {
     let code = [0x0f, 0x05, 0x48, 0x3d, 0x01, 0xf0, 0xff, 0xff, 0xeb, 0xf6];
     let Some((_host, guest)) = rewritten(&code, 0) else { return };
     let mut context = guest.context(0);
-    context.set_answers(Some(Answers([1; 6])));
+    context.set_answers(Some(Answers { ids: [1; 6], yields: true }));
     let regs = context.registers().unwrap();
     (regs.rax, regs.rdi, regs.rsi) = (228, 1, 0x10);
     assert_eq!(next_syscall(&mut *context), (228, [1, 0x10, 0, 0, 0, 0]));
@@ -208,7 +208,7 @@ fn a_guest_that_uses_gs_itself_traps() {
     let mut context = guest.context(0);
     let regs = context.registers().unwrap();
     (regs.gs_base, regs.rax) = (DATA, 39);
-    context.set_answers(Some(Answers([1; 6])));
+    context.set_answers(Some(Answers { ids: [1; 6], yields: true }));
     assert_eq!(next_syscall(&mut *context).0, 39);
     let regs = context.registers().unwrap();
     assert_eq!((regs.gs_base, regs.rip), (DATA, CODE + 2));

@@ -10,6 +10,7 @@
 mod errno;
 pub mod event;
 pub mod process;
+pub mod rseq;
 pub mod signal;
 pub mod socket;
 pub mod stat;

@@ -200,7 +200,7 @@ fn host_that_answers() -> Option<Host> {
     (!faults).then_some(host)
 }
 
-const IDS: Answers = Answers([11, 12, 13, 14, 15, 16]);
+const IDS: Answers = Answers { ids: [11, 12, 13, 14, 15, 16], yields: true };
 
 #[test]
 fn ids_are_answered_without_an_exit() {

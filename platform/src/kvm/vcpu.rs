@@ -243,7 +243,7 @@ impl Vcpu {
             return;
         }
         self.answers = answers;
-        let all = answers.map_or([0; 6], |answers| answers.0);
+        let all = answers.map_or([0; 6], |answers| answers.ids);
         let words =
             [u32::from(answers.is_some()), all[0], all[1], all[2], all[3], all[4], all[5], 0];
         let page = machine.page(self.pages);

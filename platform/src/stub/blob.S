@@ -484,7 +484,9 @@ lazaret_stub_call_clock_end:
     mov [rsi + 8], r11
     xor eax, eax
     jmp lazaret_stub_call_answered
-27: syscall                         // sched_yield, the one call that is made on the host
+27: cmp dword ptr [r11], {ANSWERS_ALL}
+    jne 30f
+    syscall                         // sched_yield, the one call that is made on the host
 .globl lazaret_stub_after_yield
 lazaret_stub_after_yield:
     xor eax, eax

@@ -74,6 +74,7 @@ global_asm!(
     CALL_LOAD_EXTENDED = const CALL_LOAD_EXTENDED,
     CALL_LOOKS = const CALL_LOOKS,
     ANSWER_CLOCK = const ANSWER_CLOCK,
+    ANSWERS_ALL = const ANSWERS_ALL,
 );
 
 unsafe extern "C" {

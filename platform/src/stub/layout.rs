@@ -159,6 +159,10 @@ pub(crate) const CALL_LOOKS: u32 = 1000;
 /// the clock, then `sched_yield`.
 pub(crate) const ANSWER_CLOCK: u8 = 14;
 
+/// The first word of a slot's answers: 0 for none; all; all but `sched_yield`.
+pub(crate) const ANSWERS_ALL: u32 = 1;
+pub(crate) const ANSWERS_BUT_YIELD: u32 = 2;
+
 /// The number of the call by which stub code hands over to the sentry.
 pub(crate) const DOORBELL: u32 = 0x4c5a_0000;
 

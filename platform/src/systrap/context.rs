@@ -78,7 +78,7 @@ impl SystrapContext {
         self.gs_base = 0;
         self.hot_sites = HotSites::default();
         thread.start_over();
-        thread.set_answers(&self.space.process, self.answers.as_ref().map(|answers| &answers.0));
+        thread.set_answers(&self.space.process, self.answers.as_ref());
         self.kicker.aim(self.space.process.pid(), thread.tid);
         self.space.process.add_kicker(&self.kicker);
         self.thread = Some(thread);
@@ -332,7 +332,7 @@ impl Context for SystrapContext {
     fn set_answers(&mut self, answers: Option<Answers>) {
         self.answers = answers;
         if let Some(thread) = &self.thread {
-            thread.set_answers(&self.space.process, self.answers.as_ref().map(|all| &all.0));
+            thread.set_answers(&self.space.process, self.answers.as_ref());
         }
     }
 

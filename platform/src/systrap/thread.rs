@@ -23,7 +23,7 @@ use super::{
     frame::Frame,
 };
 use crate::{
-    PlatformError, Registers, XState, host,
+    Answers, PlatformError, Registers, XState, host,
     stub::{
         self, CallPlace, Listener, Slot, StubProcess, Waiter,
         layout::*,
@@ -506,15 +506,16 @@ impl GuestThread {
     }
 
     /// What the sandbox may know of itself, for the stub to answer; `None`: nothing.
-    pub(super) fn set_answers(&self, process: &StubProcess, answers: Option<&[u32; 6]>) {
+    pub(super) fn set_answers(&self, process: &StubProcess, answers: Option<&Answers>) {
         let (control, at) = (process.control(), self.slot.answers_offset());
         // Its own thread is not in guest code, so nobody reads between the two.
         control.word(at).store(0, Ordering::Relaxed);
         if let Some(answers) = answers {
-            for (word, at) in answers.iter().zip((at + 4..).step_by(4)) {
+            for (word, at) in answers.ids.iter().zip((at + 4..).step_by(4)) {
                 control.word(at).store(*word, Ordering::Relaxed);
             }
-            control.word(at).store(1, Ordering::Release);
+            let which = if answers.yields { ANSWERS_ALL } else { ANSWERS_BUT_YIELD };
+            control.word(at).store(which, Ordering::Release);
         }
     }
 }
