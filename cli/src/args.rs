@@ -107,6 +107,12 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "NAME")]
     pub(crate) hostname: Option<String>,
 
+    /// Let threads use restartable sequences (rseq(2)), for programs with data per processor. Those that do take turns on
+    /// virtual processors, as many as are shown inside, which costs where there are more of them than processors.
+    /// Otherwise rseq(2) fails with ENOSYS, and C libraries do without.
+    #[arg(long)]
+    pub(crate) rseq: bool,
+
     /// Print each system call, decoded, to FILE or standard error.
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true)]
     pub(crate) strace: Option<Option<PathBuf>>,

@@ -115,6 +115,9 @@ impl Sandbox {
             kernel.network.switch_off();
         }
         kernel.uts.set_host_name(config.hostname.as_bytes());
+        if config.rseq {
+            kernel.allow_rseq();
+        }
         if let Some(sink) = self.strace {
             kernel.set_tracer(Arc::new(strace::Strace::new(sink)));
         }

@@ -27,6 +27,7 @@ mod thread_group;
 pub(crate) mod timers;
 pub mod tty;
 pub mod uts;
+mod virtual_processors;
 mod wait_child;
 
 pub use credentials::{Capability, CapabilitySet, Credentials};
@@ -40,8 +41,10 @@ pub use sandbox_limits::SandboxLimits;
 pub use served::{AtWork, at_work, served, set_served};
 pub use session::{ControllingTty, Session};
 pub use signal::{SignalHandlers, SignalQueue};
+pub(crate) use task::Registration;
 pub use task::{CloneRequest, CpuTimes, RunState, Task, TaskWaker};
 pub use task_set::{MAX_TASKS, TaskSet};
 pub use thread_group::ThreadGroup;
 pub use uts::Uts;
+pub(crate) use virtual_processors::is_allowed;
 pub use wait_child::{WaitKind, WaitRequest, WaitResult, WaitTarget};

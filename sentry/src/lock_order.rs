@@ -83,6 +83,8 @@ lock_order! {
     EpollReady,
     /// The waiters of one object.
     WaitQueue,
+    /// Virtual processors: who waits for one.
+    VirtualProcessors,
     /// Timer wheel of the kernel's timer thread.
     TimerQueue,
     /// A task's waker.

@@ -43,6 +43,7 @@ mod ptrace;
 mod read_write;
 mod record_lock;
 mod rlimit;
+mod rseq;
 mod sched;
 mod seccomp;
 mod select;

@@ -117,6 +117,7 @@ pub(crate) fn plan(
             disk: args.disk.or(limits.disk),
             cpu_time: seconds(args.cpu_time.or(limits.cpu_time), "--cpu-time")?,
         },
+        rseq: args.rseq,
         has_network: match args.network {
             Some(network) => network == NetworkArg::Loopback,
             None => profile.network != Some(Network::None),

@@ -41,6 +41,8 @@ pub struct Config {
     /// Bytes of guest memory, at most.
     pub memory_limit: Option<u64>,
     pub limits: SandboxLimits,
+    /// May threads use restartable sequences (rseq(2))?
+    pub rseq: bool,
     /// Are there Internet sockets, on the loopback?
     pub has_network: bool,
     /// What may be done to which files: of rules that match, the last decides.

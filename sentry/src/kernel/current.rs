@@ -6,7 +6,9 @@ use linux_abi::{SigInfo, SigSet, signal::SigStack};
 use platform::Context;
 
 use super::{
-    Credentials, ExitStatus, FsContext, Task, TaskWaker, seccomp::FilterChain, task::RunState,
+    Credentials, ExitStatus, FsContext, Task, TaskWaker,
+    seccomp::FilterChain,
+    task::{Rseq, RunState},
 };
 use crate::{
     Restart, SysError, SysResult,
@@ -48,6 +50,8 @@ pub struct CurrentTask {
     /// Its tracer let it go on though its process is stopped.
     pub(super) passed_stop: bool,
     pub(super) seccomp: Option<Arc<FilterChain>>,
+    /// rseq(2), if it has registered.
+    pub(super) rseq: Option<Box<Rseq>>,
     /// Futex waits use it again and again.
     pub(super) futex_waiter: Option<Arc<super::futex::Waiter>>,
 }
@@ -87,6 +91,7 @@ impl CurrentTask {
             changed_info: None,
             passed_stop: false,
             seccomp: shared.seccomp,
+            rseq: None,
             futex_waiter: None,
             task,
         })
@@ -222,6 +227,7 @@ impl CurrentTask {
             {
                 break SleepEnd::TimedOut;
             }
+            self.give_up_virtual_processor();
             waker.parker().park(deadline.map(|deadline| deadline.0));
         };
         self.task.set_run_state(RunState::Running);

@@ -24,6 +24,7 @@ use super::{
     task_set::{INIT, TaskSet},
     tty::TtyTable,
     uts::Uts,
+    virtual_processors::VirtualProcessors,
 };
 use crate::{
     SysResult,
@@ -50,7 +51,7 @@ pub struct Kernel {
     /// Who runs.
     pub tasks: TaskSet,
     /// Deadlines of timers.
-    pub timers: TimerQueue,
+    pub timers: Arc<TimerQueue>,
     pub(super) futexes: FutexTable,
     /// Host and domain name (uname(2)).
     pub uts: Uts,
@@ -80,6 +81,8 @@ pub struct Kernel {
     pub(super) limits: SandboxLimits,
     /// Bytes of files in memory, of all file systems.
     disk: Arc<PageQuota>,
+    /// Where there are restartable sequences.
+    virtual_processors: OnceLock<Arc<VirtualProcessors>>,
     /// Processor time of tasks that have ended.
     pub(super) ended_cpu_ns: AtomicU64,
 }
@@ -97,7 +100,7 @@ impl Kernel {
             memory,
             clocks: Clocks::new(),
             tasks: TaskSet::new(limits.max_tasks()),
-            timers: TimerQueue::new(),
+            timers: Arc::new(TimerQueue::new()),
             futexes: FutexTable::default(),
             uts: Uts::default(),
             shm: ShmTable::default(),
@@ -113,6 +116,7 @@ impl Kernel {
             mqueues: Mqueues::default(),
             host_threads: HostThreads::default(),
             disk: PageQuota::new(limits.disk.map_or(u64::MAX, |bytes| bytes / PAGE_SIZE)),
+            virtual_processors: OnceLock::new(),
             ended_cpu_ns: AtomicU64::new(0),
             limits,
         })
@@ -139,6 +143,22 @@ impl Kernel {
     /// Has system calls reported to `tracer`. Tasks that run already are not; the second call is ignored.
     pub fn set_tracer(&self, tracer: Arc<dyn Tracer>) {
         let _ = self.tracer.set(tracer);
+    }
+
+    /// Lets threads use restartable sequences (rseq(2)). To be called before the first task begins.
+    pub fn allow_rseq(&self) {
+        let count = platform::host::cpu_count();
+        let _ = self.virtual_processors.set(VirtualProcessors::new(count, self.timers.clone()));
+    }
+
+    /// Are there restartable sequences?
+    pub fn has_rseq(&self) -> bool {
+        self.virtual_processors.get().is_some()
+    }
+
+    /// `None` where there are no restartable sequences.
+    pub(super) fn virtual_processors(&self) -> Option<&Arc<VirtualProcessors>> {
+        self.virtual_processors.get()
     }
 
     /// Waits until the first process has ended and its sandbox is empty, and returns how. `on_stop` is

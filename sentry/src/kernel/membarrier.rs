@@ -30,13 +30,31 @@ impl ThreadGroup {
             thread.interrupt();
         }
         for (thread, entered) in &inside {
-            // It is on its way out: this takes microseconds.
-            while thread.guest_entry() == Some(*entered)
-                && !thread.is_exited()
-                && !caller.must_die()
-            {
-                std::thread::yield_now();
-            }
+            thread.wait_for_exit_since(*entered, caller);
+        }
+    }
+
+    /// Critical sections (rseq(2)) that other threads are in start anew; when this returns, none of them goes on.
+    pub(crate) fn restart_critical_sections(&self, caller: &CurrentTask) {
+        let mut others = self.threads();
+        others.retain(|thread| !Arc::ptr_eq(thread, caller.task()));
+        others.iter().for_each(|thread| thread.make_rseq_due());
+        others.iter().for_each(|thread| thread.wait_for_exit_from_guest(caller));
+    }
+}
+
+impl Task {
+    /// Waits until a thread that was kicked is out of guest code, if it is there.
+    pub(crate) fn wait_for_exit_from_guest(&self, caller: &CurrentTask) {
+        if let Some(entered) = self.guest_entry() {
+            self.wait_for_exit_since(entered, caller);
+        }
+    }
+
+    /// It is on its way out: this takes microseconds.
+    fn wait_for_exit_since(&self, entered: u64, caller: &CurrentTask) {
+        while self.guest_entry() == Some(entered) && !self.is_exited() && !caller.must_die() {
+            std::thread::yield_now();
         }
     }
 }

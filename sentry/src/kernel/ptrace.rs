@@ -20,7 +20,7 @@ use linux_abi::{SigInfo, Signal};
 use platform::{Registers, XState};
 use ranked_sync::Mutex;
 
-use super::Task;
+use super::{Registration, Task};
 use crate::lock_order;
 
 pub(crate) use access::poke;
@@ -113,6 +113,8 @@ struct Stop {
     about: About,
     registers: Registers,
     xstate: XState,
+    /// What it registered with rseq(2).
+    rseq: Option<Registration>,
     /// No wait has taken it yet.
     unreported: bool,
     /// PTRACE_LISTEN was given.

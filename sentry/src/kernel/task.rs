@@ -5,6 +5,7 @@ mod clone;
 mod exec;
 mod exit;
 mod host_threads;
+mod rseq;
 mod run;
 mod signal_delivery;
 mod signal_frame;
@@ -31,6 +32,8 @@ pub use accounting::CpuTimes;
 pub use clone::CloneRequest;
 pub(super) use clone::VforkChild;
 pub(super) use host_threads::HostThreads;
+pub(crate) use rseq::Registration;
+pub(super) use rseq::Rseq;
 pub(super) use run::{Start, spawn};
 pub use waker::TaskWaker;
 
@@ -63,6 +66,8 @@ pub struct Task {
     pub(super) policy: AtomicU32,
     pub(super) priority: AtomicI32,
     pub(super) affinity: Mutex<lock_order::Leaf, Option<Box<[u64]>>>,
+    /// Its own thread is to look at its virtual processor and critical section before guest code (rseq(2)).
+    pub(super) rseq_is_due: AtomicBool,
     pub(super) timer_slack_ns: AtomicU64,
     pub(super) default_timer_slack_ns: AtomicU64,
     pub(super) clock: accounting::TaskClock,
@@ -126,6 +131,7 @@ impl Task {
             policy: AtomicU32::new(0),
             priority: AtomicI32::new(0),
             affinity: Mutex::new(None),
+            rseq_is_due: AtomicBool::new(false),
             timer_slack_ns: AtomicU64::new(50_000),
             default_timer_slack_ns: AtomicU64::new(50_000),
             clock: accounting::TaskClock::default(),

@@ -1,5 +1,6 @@
 //! The auxiliary vector (getauxval(3), `create_elf_tables` in `fs/binfmt_elf.c`).
 
+use linux_abi::rseq;
 use platform::{PAGE_SIZE, host};
 
 const AT_PHDR: u64 = 3;
@@ -25,10 +26,6 @@ const AT_EXECFN: u64 = 31;
 const AT_SYSINFO_EHDR: u64 = 33;
 const AT_MINSIGSTKSZ: u64 = 51;
 const AT_NULL: u64 = 0;
-
-/// `struct rseq` up to its last member, and its alignment.
-const RSEQ_FEATURE_SIZE: u64 = 28;
-const RSEQ_ALIGN: u64 = 32;
 
 /// `USER_HZ`.
 const CLOCK_TICKS: u64 = 100;
@@ -56,6 +53,8 @@ pub(super) struct Places {
     pub(super) random: u64,
     pub(super) execfn: u64,
     pub(super) vdso: Option<u64>,
+    /// Are there restartable sequences?
+    pub(super) has_rseq: bool,
 }
 
 /// Type and value of each entry, in the order Linux has them.
@@ -83,9 +82,11 @@ pub(super) fn entries(places: &Places, identity: &Identity) -> Vec<(u64, u64)> {
         (AT_HWCAP2, hwcap2),
         (AT_EXECFN, places.execfn),
         (AT_PLATFORM, places.platform),
-        (AT_RSEQ_FEATURE_SIZE, RSEQ_FEATURE_SIZE),
-        (AT_RSEQ_ALIGN, RSEQ_ALIGN),
-        (AT_NULL, 0),
     ]);
+    if places.has_rseq {
+        entries.push((AT_RSEQ_FEATURE_SIZE, rseq::FEATURE_SIZE.into()));
+        entries.push((AT_RSEQ_ALIGN, rseq::ALIGN));
+    }
+    entries.push((AT_NULL, 0));
     entries
 }

@@ -127,7 +127,8 @@ impl Prepared {
             program.end
         };
         let heap = heap + (dice.below(BRK_RANDOM) & !(PAGE_SIZE - 1));
-        let vdso = map_vdso(&mm, platform.vdso())?;
+        let has_rseq = kernel.has_rseq();
+        let vdso = map_vdso(&mm, platform.vdso(), has_rseq)?;
 
         let mut random = [0; 16];
         for half in random.chunks_exact_mut(8) {
@@ -149,6 +150,7 @@ impl Prepared {
             random: 0,
             execfn: 0,
             vdso,
+            has_rseq,
         };
         let stack_len = (stack::size(&contents) + STACK_ROOM).next_multiple_of(PAGE_SIZE);
         let top = top & !(PAGE_SIZE - 1);
@@ -266,8 +268,9 @@ fn map_stack(mm: &MemoryManager, top: u64, len: u64, executable: bool) -> Result
     mm.map(request).map(|_| ())
 }
 
-/// Maps the platform's vDSO, if it has one; its address.
-fn map_vdso(mm: &MemoryManager, vdso: &VdsoImage) -> Result<Option<u64>, Errno> {
+/// Maps the platform's vDSO, if it has one; its address. `has_rseq`: the host's number of the processor is not what
+/// `getcpu` says.
+fn map_vdso(mm: &MemoryManager, vdso: &VdsoImage, has_rseq: bool) -> Result<Option<u64>, Errno> {
     if vdso.image.is_empty() {
         return Ok(None);
     }
@@ -275,7 +278,11 @@ fn map_vdso(mm: &MemoryManager, vdso: &VdsoImage) -> Result<Option<u64>, Errno> 
     let mut request = MapRequest::anonymous(0, len, Prot::READ | Prot::WRITE, Placement::Anywhere);
     request.flags = VmaFlags::VDSO;
     let at = mm.map(request)?;
-    mm.copy_out(UserAddr(at), &vdso.image)?;
+    if has_rseq {
+        mm.copy_out(UserAddr(at), &vdso.with_getcpu_call())?;
+    } else {
+        mm.copy_out(UserAddr(at), &vdso.image)?;
+    }
     mm.protect(at, len, Prot::READ | Prot::EXEC, false)?;
     Ok(Some(at))
 }

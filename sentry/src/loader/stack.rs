@@ -118,6 +118,7 @@ mod tests {
             random: 0,
             execfn: 0,
             vdso: None,
+            has_rseq: false,
         };
         let top = 0x7000_0000_0000;
         let stack = build(top, &contents, places, &Identity::default());

@@ -39,7 +39,8 @@ fn owns(task: &CurrentTask, target: &Task) -> bool {
     own.euid == other.euid || own.euid == other.uid || own.has(Capability::SYS_NICE)
 }
 
-pub(super) fn sys_sched_yield(_task: &mut CurrentTask) -> SysResult<()> {
+pub(super) fn sys_sched_yield(task: &mut CurrentTask) -> SysResult<()> {
+    task.give_up_virtual_processor();
     std::thread::yield_now();
     Ok(())
 }
@@ -98,6 +99,12 @@ pub(super) fn sys_sched_setaffinity(
         return err!(EINVAL);
     }
     target.set_affinity(wanted.into());
+    if task.kernel().has_rseq() {
+        target.make_rseq_due();
+        if !Arc::ptr_eq(&target, task.task()) {
+            target.wait_for_exit_from_guest(task);
+        }
+    }
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use linux_abi::process::{Sysinfo, Utsname};
 
 use crate::{
     SysResult, err,
-    kernel::{Capability, CurrentTask},
+    kernel::{Capability, CurrentTask, is_allowed},
     user::{UserAddr, UserMemory, UserRef},
 };
 
@@ -173,9 +173,11 @@ pub(super) fn sys_getcpu(
 
 /// The processor it runs on; one of those it asked for, when it asked.
 fn current_cpu(task: &CurrentTask) -> u32 {
+    if let Some(cpu) = task.virtual_processor() {
+        return cpu;
+    }
     let cpu = platform::host::current_cpu();
     let Some(allowed) = task.affinity() else { return cpu };
-    let is_allowed =
-        |cpu: u32| allowed.get(cpu as usize / 64).is_some_and(|word| word >> (cpu % 64) & 1 != 0);
+    let is_allowed = |cpu: u32| is_allowed(Some(&allowed), cpu);
     if is_allowed(cpu) { cpu } else { (0..4096).find(|&cpu| is_allowed(cpu)).unwrap_or(cpu) }
 }

@@ -357,7 +357,7 @@ static X86_64: [Option<Entry>; TABLE_SIZE] = const { syscall_table! {
     331 pkey_free => super::mempolicy::sys_pkey_free, Refused("as on a CPU without protection keys");
     332 statx => super::stat::sys_statx, Full;
     333 io_pgetevents;
-    334 rseq;
+    334 rseq => super::rseq::sys_rseq, Partial("ENOSYS without `lazaret run --rseq`");
     424 pidfd_send_signal => super::pidfd::sys_pidfd_send_signal, Full;
     425 io_uring_setup;
     426 io_uring_enter;

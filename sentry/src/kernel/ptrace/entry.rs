@@ -159,7 +159,11 @@ impl CurrentTask {
         let answers = (!self.slow_entry).then(|| {
             let cred = self.cred_ref();
             let [pid, tid] = [self.task.pid(), self.task.tid()].map(|id| id as u32);
-            platform::Answers([pid, tid, cred.uid, cred.gid, cred.euid, cred.egid])
+            platform::Answers {
+                ids: [pid, tid, cred.uid, cred.gid, cred.euid, cred.egid],
+                // Who yields lets another thread have its virtual processor.
+                yields: self.rseq.is_none(),
+            }
         });
         self.context.set_answers(answers);
     }

@@ -8,10 +8,11 @@ use platform::Registers;
 use super::{About, Command, Mode, Options, Stop, Trace, access::poke};
 use crate::{
     Errno, SysResult, err,
-    kernel::{CurrentTask, Task},
+    kernel::{CurrentTask, Registration, Task},
     user::{UserAddr, UserMemory, UserRef},
 };
 
+const PTRACE_GET_RSEQ_CONFIGURATION: u32 = 0x420f;
 const NT_PRSTATUS: u64 = 1;
 const NT_PRFPREG: u64 = 2;
 const NT_X86_XSTATE: u64 = 0x202;
@@ -191,10 +192,27 @@ impl CurrentTask {
                 target.interrupt();
             }
             libc::PTRACE_GETSIGMASK | libc::PTRACE_SETSIGMASK => return err!(EINVAL),
+            PTRACE_GET_RSEQ_CONFIGURATION if self.kernel().has_rseq() => {
+                return self.rseq_configuration(target, addr, data);
+            }
             libc::PTRACE_GET_SYSCALL_INFO => return self.syscall_info(target, addr, data),
             _ => return self.register_request(target, request, addr, data),
         }
         Ok(0)
+    }
+
+    /// The first `size` bytes of `struct ptrace_rseq_configuration`; the length of all.
+    fn rseq_configuration(&self, target: &Task, size: u64, at: u64) -> SysResult<u64> {
+        let known = target.with_stop(|stop| Ok(stop.rseq))?;
+        let mut bytes = [0; 24];
+        if let Some(Registration { area, len, signature }) = known {
+            bytes[..8].copy_from_slice(&area.to_ne_bytes());
+            bytes[8..12].copy_from_slice(&len.to_ne_bytes());
+            bytes[12..16].copy_from_slice(&signature.to_ne_bytes());
+        }
+        let wanted = bytes.len().min(usize::try_from(size).unwrap_or(usize::MAX));
+        self.mm().copy_out(UserAddr(at), bytes.get(..wanted).unwrap_or_default())?;
+        Ok(bytes.len() as u64)
     }
 
     fn register_request(

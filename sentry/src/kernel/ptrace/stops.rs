@@ -55,8 +55,16 @@ impl CurrentTask {
         let tracer = {
             let mut trace = task.trace.trace.lock();
             let (_, pid) = trace.tracer?;
-            let stop =
-                Stop { code, info, about, registers, xstate, unreported: true, listening: false };
+            let stop = Stop {
+                code,
+                info,
+                about,
+                registers,
+                xstate,
+                rseq: self.rseq_registration(),
+                unreported: true,
+                listening: false,
+            };
             trace.stop = Some(stop);
             trace.command = None;
             // The state is for those who look under the lock, and for /proc.
@@ -88,6 +96,7 @@ impl CurrentTask {
     }
 
     fn wait_for_command(&self, task: &Task, kind: StopKind) -> Option<i32> {
+        self.give_up_virtual_processor();
         loop {
             if task.must_die() && kind != StopKind::Exit {
                 return None;

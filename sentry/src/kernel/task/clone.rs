@@ -334,6 +334,7 @@ impl CurrentTask {
         let keeps_stack = !request.has(VM) || request.has(VFORK);
         let alt_stack = keeps_stack.then_some(self.alt_stack);
         let own_memory = !request.has(VM);
+        let rseq = self.rseq_registration().filter(|_| own_memory);
         Box::new(move |task| {
             task.vfork_child = vfork;
             if let Some(stack) = alt_stack {
@@ -350,6 +351,9 @@ impl CurrentTask {
                 // Too late for the parent to hear of it.
                 tracing::warn!(pid = task.pid(), %errno, "a new process has no memory; killed");
                 task.thread_group().kill();
+            }
+            if rseq.is_some() {
+                task.set_rseq(rseq);
             }
             task.refresh_slow_entry();
         })

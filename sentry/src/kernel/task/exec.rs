@@ -192,6 +192,7 @@ impl CurrentTask {
         group.timers.delete_posix_timers();
         self.alt_stack = SigStack { flags: libc::SS_DISABLE, ..SigStack::default() };
         self.restart_block = None;
+        self.rseq = None;
         group.exit_signal.store(Signal::CHLD.number(), Ordering::Relaxed);
         group.did_exec.store(true, Ordering::Relaxed);
         group.dumpable.store(u32::from(!cred.gains), Ordering::Relaxed);

@@ -39,6 +39,7 @@ impl CurrentTask {
 
     /// Gives everything back and leaves the books. The last thing a task's thread does.
     pub(super) fn exit(mut self) {
+        self.rseq = None;
         self.trace_exit();
         self.release_memory();
         let task = self.task.clone();

@@ -118,9 +118,15 @@ impl CurrentTask {
                     Next::Exit => return,
                 }
             }
+            if self.rseq.is_some() && !self.enter_virtual_processor() {
+                continue;
+            }
             self.task.clock_enter_guest();
             let trap = self.context.switch();
             self.task.clock_leave_guest();
+            if let Some(rseq) = &self.rseq {
+                rseq.leave();
+            }
             match trap {
                 Ok(Trap::Syscall { number, args, compat }) => {
                     if let Some(site) = self.context.take_hot_site() {

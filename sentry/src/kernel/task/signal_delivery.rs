@@ -99,7 +99,10 @@ impl CurrentTask {
     /// Builds the frame; a stack that cannot take it is a SIGSEGV.
     fn enter_handler(&mut self, signal: Signal, info: &SigInfo, action: &SigAction) {
         let mask = self.saved_mask.take().unwrap_or(self.task.blocked());
-        if self.push_signal_frame(signal, info, action, mask).is_err() {
+        // What the frame shows is where a critical section begins anew.
+        let pushed =
+            self.update_rseq().and_then(|()| self.push_signal_frame(signal, info, action, mask));
+        if pushed.is_err() {
             if self.has_lost_its_process() {
                 return;
             }

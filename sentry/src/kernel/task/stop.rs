@@ -61,6 +61,7 @@ impl CurrentTask {
             self.task.set_run_state(RunState::Running);
             return true;
         }
+        self.give_up_virtual_processor();
         loop {
             if self.task.must_die() || group.state.lock().stop.is_none() {
                 break;
