@@ -80,7 +80,7 @@ fn platform_trial(platform: &'static str, oracle: Arc<Oracle>, expected: Option<
             Outcome::Failed(why) => return Err(Failed::from(format!("oracle: {why}"))),
         }
         let attempt = || {
-            let mut command = lazaret::run_on(platform)?;
+            let mut command = lazaret::run_on(platform, oracle.case.options)?;
             match run(command.arg(&oracle.case.program), &oracle.case) {
                 Outcome::Passed => Ok(()),
                 Outcome::Skipped(reason) => {

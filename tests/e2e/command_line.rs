@@ -42,6 +42,23 @@ pub(crate) const fn case(
     Case { name, script, code, says }
 }
 
+/// Compares what rseq(2), the auxiliary vector and membarrier(2) say.
+macro_rules! ask_for_rseq {
+    ($wanted:literal) => {
+        concat!(
+            "/usr/bin/env python3 -c 'if 1:
+            from ctypes import CDLL, get_errno
+            from errno import ENOSYS, EINVAL
+            libc = CDLL(None, use_errno=True)
+            assert libc.syscall(334, 64, 32, 0, 0) == -1
+            seen = get_errno(), libc.getauxval(27), libc.syscall(324, 0, 0, 0) & 384
+            assert seen == (",
+            $wanted,
+            "), seen'"
+        )
+    };
+}
+
 const CASES: &[Case] = &[
     // Exit statuses.
     case("exit_status_is_passed_on", "$LAZARET run -- sh -c 'exit 42'", 42, ""),
@@ -65,6 +82,9 @@ const CASES: &[Case] = &[
         0,
         "",
     ),
+    // Restartable sequences, as a kernel without CONFIG_RSEQ has them; and if asked for.
+    case("no_rseq_unless_asked_for", concat!("$RUN -- ", ask_for_rseq!("ENOSYS, 0, 0")), 0, ""),
+    case("rseq_if_asked_for", concat!("$RUN --rseq -- ", ask_for_rseq!("EINVAL, 28, 384")), 0, ""),
     // Limits on the sandbox as a whole.
     case(
         "more_processes_than_allowed_is_eagain",

@@ -102,7 +102,7 @@ fn trial(platform: &'static str, oracle: Arc<Oracle>, expected: Option<String>) 
             return Ok(Completion::Completed);
         }
         let attempt = || {
-            let mut command = lazaret::run_on(platform)?;
+            let mut command = lazaret::run_on(platform, &[])?;
             command.arg("sh");
             let (got, status, stderr) = run(command, &oracle.script.script)?;
             if got == *want && status == *code {

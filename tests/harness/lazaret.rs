@@ -61,12 +61,12 @@ fn existing(path: PathBuf) -> Result<PathBuf, String> {
     }
 }
 
-/// `lazaret run --platform PLATFORM --`, to which the guest's command is added.
+/// `lazaret run --platform PLATFORM OPTIONS --`, to which the guest's command is added.
 ///
 /// # Errors
 /// As [`binary`].
-pub fn run_on(platform: &str) -> Result<Command, String> {
+pub fn run_on(platform: &str, options: &[&str]) -> Result<Command, String> {
     let mut command = Command::new(binary()?);
-    command.args(["run", "--platform", platform, "--"]);
+    command.args(["run", "--platform", platform]).args(options).arg("--");
     Ok(command)
 }

@@ -14,6 +14,10 @@ use crate::process;
 /// its relocations make a difference.
 const DYNAMIC: [&str; 4] = ["exec", "mmap", "signals", "threads"];
 
+/// Families which also run with `--rseq`, under the name `<family>_rseq`: those whose threads wait, stop and
+/// interrupt each other.
+const WITH_RSEQ: [&str; 4] = ["futex", "ptrace", "signals", "threads"];
+
 /// One case of one guest program.
 #[derive(Clone, Debug)]
 pub struct Case {
@@ -23,6 +27,8 @@ pub struct Case {
     pub program: PathBuf,
     /// What to tell the program: its case's name.
     pub argument: String,
+    /// For `lazaret run`.
+    pub options: &'static [&'static str],
 }
 
 /// One way of building one source file.
@@ -31,6 +37,7 @@ struct Build {
     program: PathBuf,
     family: String,
     is_static: bool,
+    options: &'static [&'static str],
 }
 
 /// Compiles what is out of date into `target` and lists all cases.
@@ -40,7 +47,8 @@ struct Build {
 pub fn build_all(sources: &Path, target: &Path) -> Result<Vec<Case>, String> {
     fs::create_dir_all(target).map_err(|error| format!("{}: {error}", target.display()))?;
     let builds = plan(sources, target).map_err(|e| format!("{}: {e}", sources.display()))?;
-    let frame = modified(&sources.join("case.h"));
+    let frame = ["case.h", "rseq.h"].map(|name| modified(&sources.join(name))).into_iter().max();
+    let frame = frame.flatten();
     let workers = thread::available_parallelism().map_or(1, usize::from);
     let share = builds.len().div_ceil(workers).max(1);
     thread::scope(|scope| {
@@ -74,13 +82,17 @@ fn plan(sources: &Path, target: &Path) -> io::Result<Vec<Build>> {
         let Some(stem) = source.file_stem().and_then(|stem| stem.to_str()) else {
             continue;
         };
-        let mut add = |family: String, is_static| {
+        let mut add = |family: String, is_static, options| {
             let program = target.join(&family);
-            builds.push(Build { source: source.clone(), program, family, is_static });
+            builds.push(Build { source: source.clone(), program, family, is_static, options });
         };
-        add(stem.to_owned(), true);
+        const RSEQ: &[&str] = &["--rseq"];
+        add(stem.to_owned(), true, if stem.starts_with("rseq") { RSEQ } else { &[] });
         if DYNAMIC.contains(&stem) {
-            add(format!("{stem}_dynamic"), false);
+            add(format!("{stem}_dynamic"), false, &[]);
+        }
+        if WITH_RSEQ.contains(&stem) {
+            add(format!("{stem}_rseq"), true, RSEQ);
         }
     }
     builds.sort_by(|a, b| a.family.cmp(&b.family));
@@ -129,6 +141,7 @@ fn list(build: &Build) -> Result<Vec<Case>, String> {
             name: format!("{}::{argument}", build.family),
             program: build.program.clone(),
             argument: argument.to_owned(),
+            options: build.options,
         })
         .collect())
 }

@@ -353,32 +353,6 @@ CASE(nice_can_be_raised_and_not_lowered_again)
 	expect_eq(getpriority(PRIO_PROCESS, 0), 19);
 }
 
-CASE(rseq_is_registered_with_the_current_cpu)
-{
-#if defined(__GLIBC__)
-	extern const ptrdiff_t __rseq_offset;
-	extern const unsigned int __rseq_size;
-	if (!__rseq_size)
-		fail("the C library could not register rseq");
-	volatile uint32_t *area = (void *)((char *)__builtin_thread_pointer() + __rseq_offset);
-	unsigned cpu;
-	for (int i = 0; i < 100; i++) {
-		expect_ok(getcpu(&cpu, NULL));
-		if (area[1] == cpu)
-			return;
-	}
-	fail("cpu_id is %u, and getcpu says %u", area[1], cpu);
-#endif
-}
-
-CASE(rseq_registration_errors)
-{
-	static char area[32] __attribute__((aligned(32)));
-	/* The C library has one registered already. */
-	expect_errno(syscall(SYS_rseq, area, 32, 0, 0x53053053), EINVAL);
-	expect_errno(syscall(SYS_rseq, area, 32, 9, 0x53053053), EINVAL);
-}
-
 CASE(unknown_system_calls_are_enosys)
 {
 	expect_errno(syscall(1000), ENOSYS);
