@@ -79,6 +79,7 @@ mod tests {
     fn no_more_than_so_many_blocks_are_remembered() {
         let parts = WrittenParts::default();
         (0..=BLOCKS_MAX as u64).for_each(|block| parts.note(block * COPY_BLOCK));
-        assert_eq!(parts.within(&(0..u64::MAX)), [0..BLOCKS_MAX as u64 * COPY_BLOCK]);
+        let all = parts.within(&(0..u64::MAX));
+        assert_eq!((all.len(), all[0].end), (1, BLOCKS_MAX as u64 * COPY_BLOCK));
     }
 }
