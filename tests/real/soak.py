@@ -3,8 +3,8 @@
 
 Each runs one of a few programs (shells, threads, processes, files, sockets, memory, signals), on each platform in turn; its
 output must be that of the native run. Before and after, and after each round, the host's processes, open files, memory and mounts are
-printed, and what is left of the sandboxes. Exits with 1 when an output or status was wrong, a sandbox took more than a
-minute, or processes were left.
+printed, and what is left of the sandboxes. Exits with 1 when an output or status was wrong, a sandbox took longer than
+--limit seconds, or processes were left.
 
   soak.py --minutes 120
   soak.py --minutes 10 --platform ptrace --at-once 30
@@ -73,15 +73,15 @@ class Soak:
         self.options, self.place = options, place
         self.binary = os.path.join(place, "lazaret")
         shutil.copy(options.lazaret, self.binary)
-        self.expected = [self.finish(subprocess.Popen(p, **self.pipes()), native=True) for p in PROGRAMS]
+        self.expected = [self.finish(subprocess.Popen(p, **self.pipes())) for p in PROGRAMS]
         self.started = self.wrong = self.most = 0
 
     def pipes(self, stdin=subprocess.DEVNULL):
         return dict(stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, cwd=self.place)
 
-    def finish(self, process, native=False):
+    def finish(self, process):
         try:
-            output, _ = process.communicate(timeout=60)
+            output, _ = process.communicate(timeout=self.options.limit)
         except subprocess.TimeoutExpired:
             process.kill()
             output, _ = process.communicate()
@@ -116,7 +116,7 @@ class Soak:
         gate, opener = os.pipe()
         sandboxes = [self.start(gate) for _ in range(count)]
         os.close(gate)
-        end, most = time.monotonic() + 60, 0
+        end, most = time.monotonic() + self.options.limit, 0
         while most < count and time.monotonic() < end:
             most = max(most, min(len(processes(self.binary)[role]) for role in ["gofer", "sentry", "stub"]))
         self.most = max(self.most, most)
@@ -125,7 +125,7 @@ class Soak:
             self.check(*sandbox)
 
     def report(self, when):
-        rest, _ = wait_gone(self.binary)
+        rest, _ = wait_gone(self.binary, self.options.limit)
         time.sleep(1)
         words = pathlib.Path("/proc/meminfo").read_text().split()
         mib = {name: int(words[words.index(f"{name}:") + 1]) >> 10 for name in ["MemAvailable", "Shmem", "Slab"]}
@@ -150,6 +150,7 @@ def main():
     p.add_argument("--option", action="append", default=[], help="further option of lazaret run")
     p.add_argument("--minutes", type=float, default=10)
     p.add_argument("--at-once", type=int, default=100)
+    p.add_argument("--limit", type=float, default=60, help="seconds that a sandbox may take (a shared host needs more)")
     options = p.parse_args()
     options.platform = options.platform or ["systrap", "ptrace"]
     start, rest = time.monotonic(), []
