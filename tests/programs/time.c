@@ -147,6 +147,24 @@ CASE(real_interval_timer_repeats_with_sigalrm)
 	expect_eq(now.it_interval.tv_usec, 5000);
 }
 
+/* Also not one that was on its way: the call waits for that (`hrtimer_cancel`). */
+CASE(no_signal_comes_after_the_timer_was_disarmed)
+{
+	struct itimerval soon = {{0, 0}, {0, 30}}, off = {{0, 0}, {0, 0}};
+	struct timespec moment = {0, 100000};
+	handle(SIGALRM, on_signal, 0);
+	for (int round = 0; round < 1500; round++) {
+		long long start = now_ns(CLOCK_MONOTONIC);
+		expect_ok(setitimer(ITIMER_REAL, &soon, NULL));
+		while (now_ns(CLOCK_MONOTONIC) - start < 20000 + round % 150 * 1000)
+			;
+		expect_ok(setitimer(ITIMER_REAL, &off, NULL));
+		int came = count;
+		nanosleep(&moment, NULL);
+		expect_eq(count, came);
+	}
+}
+
 CASE(virtual_and_profiling_timers_count_processor_time)
 {
 	struct itimerval soon = {{0, 0}, {0, 10000}};

@@ -288,48 +288,51 @@ impl ProcessTimers {
     fn expired(&self, id: i32) {
         let Some(group) = self.group.upgrade() else { return };
         let handlers = group.handlers();
-        let (target, info) = {
-            let mut timers = self.timers.lock();
-            let Some(timer) = timers.all.get_mut(&id) else { return };
-            let now = timer.now(&group);
-            if timer.next == 0 || now < timer.next {
-                timer.arm(&group, id);
-                return;
-            }
-            let signal = match &timer.target {
-                TimerTarget::Nobody => None,
-                TimerTarget::Process(signal) | TimerTarget::Thread(_, signal) => Some(*signal),
-            };
-            // A signal that is ignored is never delivered: the timer must not wait for that.
-            let posix = id >= 0 && signal.is_some_and(|signal| !handlers.ignores(signal));
-            if timer.interval == 0 {
-                timer.next = 0;
-                timer.handle = None;
-            } else if posix {
-                // Counted and armed again when the signal is delivered.
-                timer.handle = None;
-            } else {
-                timer.forward(now);
-                timer.arm(&group, id);
-            }
-            timer.queued = posix;
-            let info = signal.map(|signal| match id {
-                id if id >= 0 => SigInfo::timer(signal, id, 0, timer.value),
-                _ => SigInfo::kernel(signal),
-            });
-            (timer.target.clone(), info)
+        // Held until the signal is sent: whoever disarms the timer gets none after that.
+        let mut timers = self.timers.lock();
+        let Some(timer) = timers.all.get_mut(&id) else { return };
+        let now = timer.now(&group);
+        if timer.next == 0 || now < timer.next {
+            timer.arm(&group, id);
+            return;
+        }
+        let signal = match &timer.target {
+            TimerTarget::Nobody => None,
+            TimerTarget::Process(signal) | TimerTarget::Thread(_, signal) => Some(*signal),
         };
-        let Some(info) = info else { return };
+        // A signal that is ignored is never delivered: the timer must not wait for that.
+        let posix = id >= 0 && signal.is_some_and(|signal| !handlers.ignores(signal));
+        if timer.interval == 0 {
+            timer.next = 0;
+            timer.handle = None;
+        } else if posix {
+            // Counted and armed again when the signal is delivered.
+            timer.handle = None;
+        } else {
+            timer.forward(now);
+            timer.arm(&group, id);
+        }
+        timer.queued = posix;
+        let Some(signal) = signal else { return };
         if id == LIMIT_CPU {
             return group.cpu_limit_reached();
         }
-        let _ = match target {
-            TimerTarget::Thread(task, _) => match task.upgrade().filter(|task| !task.is_exited()) {
-                Some(task) => task.send_signal(info),
-                None => Ok(()),
-            },
-            _ => group.send_signal(info),
+        let info = match id {
+            id if id >= 0 => SigInfo::timer(signal, id, 0, timer.value),
+            _ => SigInfo::kernel(signal),
         };
+        let thread = match &timer.target {
+            TimerTarget::Thread(thread, _) => Some(thread.upgrade()),
+            TimerTarget::Nobody | TimerTarget::Process(_) => None,
+        };
+        let _ = match &thread {
+            None => group.send_signal(info),
+            Some(Some(task)) if !task.is_exited() => task.send_signal(info),
+            Some(_) => Ok(()),
+        };
+        // Its last owner may be this one: not below the lock.
+        drop(timers);
+        drop(thread);
     }
 
     /// A timer's signal was taken from the queue: its overruns are known now.
