@@ -4,7 +4,7 @@
 
 use std::{
     fs::{self, File},
-    io::Write,
+    io::{Read, Write},
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     path::{Path, PathBuf},
 };
@@ -53,6 +53,8 @@ pub(crate) struct Group {
     directory: OwnedFd,
     name: String,
     members: File,
+    /// `memory.events`, opened before the launcher's filter is in force.
+    events: Option<File>,
 }
 
 impl Group {
@@ -91,7 +93,10 @@ impl Group {
             let _ = unlinkat(&parent, &name, AtFlags::REMOVEDIR);
             return None;
         };
-        let group = Self { parent, directory, name, members: members.into() };
+        let readable = OFlags::RDONLY | OFlags::CLOEXEC;
+        let events = openat(&directory, "memory.events", readable, Mode::empty());
+        let events = events.ok().map(File::from);
+        let group = Self { parent, directory, name, members: members.into(), events };
         // A file that this kernel does not have is one hold fewer.
         for (file, value) in files {
             let _ = group.write(file, value);
@@ -102,6 +107,14 @@ impl Group {
     /// To which a process that writes 0 becomes a member.
     pub(crate) fn members(&self) -> BorrowedFd<'_> {
         self.members.as_fd()
+    }
+
+    /// Whether the host's kernel killed members for the limit of memory. To be asked once.
+    pub(crate) fn was_out_of_memory(&self) -> bool {
+        let mut text = [0; 512];
+        let Some(mut events) = self.events.as_ref() else { return false };
+        let read = events.read(&mut text).unwrap_or(0);
+        has_killed(text.get(..read).unwrap_or_default())
     }
 
     fn write(&self, file: &str, value: &str) -> std::io::Result<()> {
@@ -130,26 +143,42 @@ impl Drop for Group {
 pub(crate) fn is_delegated() -> bool {
     places().iter().any(|place| {
         let may = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
-        let enabled = fs::read_to_string(place.join("cgroup.subtree_control")).unwrap_or_default();
-        ["memory", "pids"].iter().any(|controller| has(&enabled, controller))
+        ["memory", "pids"].iter().any(|controller| offers(place, controller))
             && rustix::fs::access(place, may).is_ok()
             && rustix::fs::access(place.join("cgroup.procs"), rustix::fs::Access::WRITE_OK).is_ok()
     })
+}
+
+/// As `memory.events` tells it: a line for each kind of event, with how often it came about.
+fn has_killed(events: &[u8]) -> bool {
+    let mut lines = events.split(|&byte| byte == b'\n');
+    lines.any(|line| line.strip_prefix(b"oom_kill ").is_some_and(|count| count != b"0"))
 }
 
 fn has(list: &str, controller: &str) -> bool {
     list.split_whitespace().any(|word| word == controller)
 }
 
+/// Whether groups below `place` are under the controller, or can be.
+///
+/// Not where the group has processes of its own: the kernel then refuses memory, but not pids, with which groups below
+/// cannot have processes ("domain invalid", cgroups(7)). The first of all groups, which has no type, may have both.
+fn offers(place: &Path, controller: &str) -> bool {
+    let read = |file: &str| fs::read_to_string(place.join(file)).unwrap_or_default();
+    let control = place.join("cgroup.subtree_control");
+    let is_writable = || rustix::fs::access(control, rustix::fs::Access::WRITE_OK).is_ok();
+    has(&read("cgroup.controllers"), controller)
+        && (has(&read("cgroup.subtree_control"), controller) || is_writable())
+        && (!place.join("cgroup.type").exists()
+            || (read("cgroup.type").trim_end() == "domain" && read("cgroup.procs").is_empty()))
+}
+
 /// Sees to it that groups below `place` are under the controller.
 fn enable(place: &Path, controller: &str) -> bool {
-    let read = |file: &str| fs::read_to_string(place.join(file)).unwrap_or_default();
-    if !has(&read("cgroup.controllers"), controller) {
-        return false;
-    }
-    has(&read("cgroup.subtree_control"), controller)
-        // Fails where processes are in the group itself.
-        || fs::write(place.join("cgroup.subtree_control"), format!("+{controller}")).is_ok()
+    let control = place.join("cgroup.subtree_control");
+    offers(place, controller)
+        && (has(&fs::read_to_string(&control).unwrap_or_default(), controller)
+            || fs::write(control, format!("+{controller}")).is_ok())
 }
 
 /// Removes empty groups whose launchers were killed.
@@ -223,7 +252,22 @@ mod tests {
         // It is no group at all: no cgroup.procs.
         assert!(Group::make_in(&place, limits).is_none());
         assert_eq!(fs::read_dir(&place).unwrap().count(), 2, "nothing is left");
+        // With processes of its own it is no place.
+        fs::write(place.join("cgroup.controllers"), "memory pids\n").unwrap();
+        fs::write(place.join("cgroup.type"), "domain\n").unwrap();
+        fs::write(place.join("cgroup.procs"), "1\n").unwrap();
+        assert!(!offers(&place, "memory") && !offers(&place, "pids"));
+        fs::write(place.join("cgroup.procs"), "").unwrap();
+        assert!(offers(&place, "memory") && offers(&place, "pids"));
         fs::remove_dir_all(&place).unwrap();
+    }
+
+    #[test]
+    fn a_kill_for_memory_is_told_by_its_count() {
+        let events = "low 0\nhigh 0\nmax 7\noom 1\noom_kill 0\noom_group_kill 0\n";
+        assert!(!has_killed(events.as_bytes()));
+        assert!(has_killed(events.replace("oom_kill 0", "oom_kill 12").as_bytes()));
+        assert!(!has_killed(b""));
     }
 
     /// Where the test may make groups; controllers are not needed.

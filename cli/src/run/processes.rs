@@ -27,7 +27,7 @@ pub(crate) struct Sandbox {
     /// Where the file server tells of its panic.
     pub(crate) gofer_report: OwnedFd,
     /// What all but the launcher are in; dropped when they have ended.
-    _group: Option<Group>,
+    pub(crate) group: Option<Group>,
 }
 
 /// Starts both; they set themselves up side by side.
@@ -121,7 +121,7 @@ pub(crate) fn start(plan: &Plan, args: &RunArgs) -> Result<Sandbox> {
             .or_else(|_| start_in(Namespaces::all() - Namespaces::USER))
             .or_else(|_| start_in(Namespaces::empty())),
     }?;
-    Ok(Sandbox { control: launcher_end, sentry, gofer, gofer_report, _group: group })
+    Ok(Sandbox { control: launcher_end, sentry, gofer, gofer_report, group })
 }
 
 fn create(path: &std::path::Path) -> std::io::Result<File> {

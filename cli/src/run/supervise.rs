@@ -18,6 +18,7 @@ use rustix::{
 use sentry::boot::{FromSentry, Panic, ToSentry};
 
 use super::{
+    cgroup::Group,
     crash_report::{self, Place},
     processes::Sandbox,
 };
@@ -39,6 +40,8 @@ pub(crate) enum Outcome {
     GoferLost {
         signal: Option<i32>,
     },
+    /// The host's kernel killed all: the control group had no memory left.
+    OutOfMemory,
     /// An error of our own ended this process.
     Panicked {
         process: &'static str,
@@ -134,7 +137,13 @@ pub(crate) fn until_exit(
         Outcome::Lost { signal } => *signal = killed_by[0],
         Outcome::GoferLost { signal } => *signal = killed_by[1],
         Outcome::Panicked { .. } => return outcome,
-        Outcome::Sentry(_) | Outcome::TimeLimit => {}
+        Outcome::Sentry(_) | Outcome::TimeLimit | Outcome::OutOfMemory => {}
+    }
+    if killed_by.contains(&Some(libc::SIGKILL))
+        && matches!(outcome, Outcome::Lost { .. } | Outcome::GoferLost { .. })
+        && sandbox.group.as_ref().is_some_and(Group::was_out_of_memory)
+    {
+        return Outcome::OutOfMemory;
     }
     // However that came to the sentry's ears, and whether it did.
     match control::receive(&sandbox.gofer_report, RecvFlags::DONTWAIT) {
@@ -262,6 +271,12 @@ pub(crate) fn report(outcome: Outcome, place: Option<&Place>) -> ExitCode {
         Outcome::TimeLimit => {
             eprintln!("lazaret: the command was killed: out of time (--time-limit)");
             EXIT_TIME_LIMIT.into()
+        }
+        Outcome::OutOfMemory => {
+            eprintln!(
+                "lazaret: the sandbox was killed by the host's kernel: over the memory limit of its control group"
+            );
+            EXIT_FAILED.into()
         }
         Outcome::Lost { signal } if killed_by_filter(signal) => {
             eprintln!("lazaret: the application kernel {BY_FILTER}");
