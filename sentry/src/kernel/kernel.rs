@@ -199,21 +199,17 @@ impl Kernel {
     pub fn signal_foreground(&self, signal: Signal) {
         let Some(init) = self.tasks.process(INIT) else { return };
         let tty = init.session().and_then(|session| session.tty());
-        let mut members =
-            tty.map_or_else(Vec::new, |tty| self.tasks.process_group(tty.foreground()));
-        if members.is_empty() {
-            members = self.tasks.process_group(init.process_group_id());
-        }
-        for process in members {
-            let _ = process.send_signal(SigInfo::kernel(signal));
+        let info = Some(SigInfo::kernel(signal));
+        let reached =
+            tty.is_some_and(|tty| self.tasks.signal_group(tty.foreground(), info, |_| true).found);
+        if !reached {
+            self.tasks.signal_group(init.process_group_id(), info, |_| true);
         }
     }
 
     /// SIGKILL to everyone.
     pub fn kill_all(&self) {
-        for process in self.tasks.processes() {
-            process.kill();
-        }
+        self.tasks.signal_all(&[], Some(SigInfo::kernel(Signal::KILL)), |_| true);
     }
 
     pub(super) fn note_init_ended(&self, status: ExitStatus) {

@@ -9,11 +9,14 @@
 //! makes the signal pending, then looks at the masks; a thread that changes its mask first
 //! stores it, then looks at what is pending.
 
+mod group;
 mod handlers;
 mod permission;
 mod queue;
 mod send;
 
+pub use group::Sent;
+pub(in crate::kernel) use group::{Forking, Forks};
 pub use handlers::{DefaultAction, SignalHandlers};
 pub use permission::may_kill;
 pub use queue::SignalQueue;

@@ -14,6 +14,7 @@ use ranked_sync::Mutex;
 use super::{
     CpuTimes, ExitStatus, Kernel, Session, SignalHandlers, SignalQueue, Task,
     limits::{self, Limits},
+    signal::Forks,
     timers::ProcessTimers,
 };
 use crate::{lock_order, time::Monotonic, wait::WaitQueue};
@@ -61,6 +62,8 @@ pub(super) struct GroupState {
     /// The thread whose id is the process's, dead or alive.
     pub(super) leader: Option<Arc<Task>>,
     pub(super) signals: SignalQueue,
+    /// Its threads that are in fork(2).
+    pub(super) forks: Forks,
     /// The process is ending, with this status.
     pub(super) exit: Option<ExitStatus>,
     /// How the leader ended, while other threads went on.

@@ -77,9 +77,7 @@ pub(super) fn sys_pidfd_send_signal(
     match flags {
         TO_GROUP => {
             let pgid = target.thread_group().process_group_id();
-            for member in task.kernel().tasks.process_group(pgid) {
-                let _ = member.send_signal(details);
-            }
+            task.kernel().tasks.signal_group(pgid, Some(details), |_| true);
         }
         TO_THREAD => target.send_signal(details)?,
         0 if pidfd.is_some_and(PidFd::is_thread) => target.send_signal(details)?,

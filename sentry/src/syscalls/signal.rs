@@ -8,7 +8,10 @@ use linux_abi::{
 use super::Outcome;
 use crate::{
     Errno, Restart, SysResult, err,
-    kernel::{CurrentTask, signal::may_kill},
+    kernel::{
+        CurrentTask, Task,
+        signal::{Sent, may_kill},
+    },
     user::{UserMemory, UserRef},
 };
 
@@ -157,41 +160,30 @@ fn pause(task: &mut CurrentTask) -> SysResult<()> {
 pub(super) fn sys_kill(task: &mut CurrentTask, pid: i32, signal: i32) -> SysResult<()> {
     let sender = task.task().clone();
     let tasks = &task.kernel().tasks;
-    let targets = match pid {
-        i32::MIN => return err!(ESRCH),
-        -1 => {
-            let mut all = tasks.processes();
-            all.retain(|group| group.pid() != 1 && group.pid() != sender.pid());
-            all
-        }
-        0 => tasks.process_group(sender.thread_group().process_group_id()),
-        pid if pid < 0 => tasks.process_group(-pid),
+    if pid == i32::MIN {
+        return err!(ESRCH);
+    }
+    let signal = signal_or_none(signal)?;
+    let (own, uid) = (sender.pid(), sender.cred().uid);
+    let info = signal.map(|signal| SigInfo::from_user(signal, si_code::USER, own, uid));
+    let may = |target: &Task| may_kill(&sender, target, signal);
+    let sent = match pid {
+        -1 => tasks.signal_all(&[1, own], info, may),
+        0 => tasks.signal_group(sender.thread_group().process_group_id(), info, may),
+        pid if pid < 0 => tasks.signal_group(-pid, info, may),
         pid => {
             // The id of any thread stands for its process.
-            tasks.task(pid).map(|task| task.thread_group().clone()).into_iter().collect()
+            let target = tasks.task(pid).ok_or(Errno::ESRCH)?;
+            let leader = target.thread_group().leader().ok_or(Errno::ESRCH)?;
+            if !may(&leader) {
+                return err!(EPERM);
+            }
+            return Ok(info.map_or(Ok(()), |info| target.thread_group().send_signal(info))?);
         }
     };
-    let signal = signal_or_none(signal)?;
-    let (mut found, mut sent, mut refused) = (false, false, false);
-    for group in targets {
-        found = true;
-        let Some(leader) = group.leader() else { continue };
-        if !may_kill(&sender, &leader, signal) {
-            refused = true;
-            continue;
-        }
-        sent = true;
-        if let Some(signal) = signal {
-            let info = SigInfo::from_user(signal, si_code::USER, sender.pid(), sender.cred().uid);
-            let done = group.send_signal(info);
-            if pid > 0 {
-                done?;
-            }
-        }
-    }
-    match (found, sent, refused) {
-        (_, true, _) => Ok(()),
-        (true, false, true) => err!(EPERM),
+    match sent {
+        Sent { sent: true, .. } => Ok(()),
+        Sent { refused: true, .. } => err!(EPERM),
         _ => err!(ESRCH),
     }
 }

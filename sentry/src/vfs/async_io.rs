@@ -95,12 +95,9 @@ impl Recipient {
             }
             return;
         }
-        let groups = match pid {
-            0 => Vec::new(),
-            1.. => tasks.process(pid).into_iter().collect(),
-            _ => tasks.process_group(pid.wrapping_neg()),
-        };
-        for group in groups {
+        if pid < 0 {
+            tasks.signal_group(pid.wrapping_neg(), Some(info), |leader| self.may_tell(leader));
+        } else if let Some(group) = tasks.process(pid) {
             let leader = tasks.task(group.pid());
             if leader.is_none_or(|leader| self.may_tell(&leader)) {
                 let _ = group.send_signal(info);

@@ -50,12 +50,31 @@ impl ThreadGroup {
         self.send(info, None)
     }
 
+    /// These came while it was being made.
+    pub(in crate::kernel) fn inherit_signals(&self, signals: SigSet) {
+        let mut state = self.state.lock();
+        let mut rest = signals;
+        while let Some(signal) = rest.first() {
+            state.signals.mark(signal);
+            rest = rest.minus(signal.set());
+        }
+        self.pending.store(state.signals.set().0, Ordering::SeqCst);
+    }
+
     /// SIGKILL from the kernel.
     pub fn kill(&self) {
         let _ = self.send_signal(SigInfo::kernel(Signal::KILL));
     }
 
     fn send(&self, info: SigInfo, to: Option<&Task>) -> Result<(), Errno> {
+        self.post(info, to, false)?;
+        self.signal_queue.wake(EventMask::READABLE);
+        Ok(())
+    }
+
+    /// Sends to the process and tells its threads, but for those that watch its queue. `many`: it goes to several
+    /// processes, so that one which is being made gets it as well.
+    pub(super) fn post(&self, info: SigInfo, to: Option<&Task>, many: bool) -> Result<(), Errno> {
         let Some(signal) = info.signal() else { return Ok(()) };
         let action = self.handlers().get(signal).handler;
         let default = DefaultAction::of(signal);
@@ -81,13 +100,16 @@ impl ThreadGroup {
                     task.pending.store(queue.set().0, Ordering::SeqCst);
                 }
                 None => {
+                    if many {
+                        let GroupState { forks, signals, .. } = &mut *state;
+                        forks.add(signal, signals);
+                    }
                     enqueue(&mut state.signals, signal, info, limit)?;
                     self.pending.store(state.signals.set().0, Ordering::SeqCst);
                 }
             }
             self.choose_receiver(&mut state, signal, to, action, default);
         }
-        self.signal_queue.wake(EventMask::READABLE);
         Ok(())
     }
 

@@ -13,7 +13,10 @@ use super::{
 };
 use crate::{
     Errno, Restart, SysResult, err,
-    kernel::{Capability, CurrentTask, SleepEnd, ThreadGroup, limits, thread_group::Inherited},
+    kernel::{
+        Capability, CurrentTask, SleepEnd, ThreadGroup, limits, signal::Forking,
+        thread_group::Inherited,
+    },
     mm::MemoryManager,
     user::{UserMemory, UserRef},
 };
@@ -109,14 +112,17 @@ impl CurrentTask {
         if request.has(PARENT) && self.pid() == 1 {
             return err!(EINVAL);
         }
+        // What comes after the next line is for the child as well.
+        let forking = (!request.has(THREAD)).then(|| Forking::begin(self));
         // A fatal signal or stop comes first, and fork starts again (ERESTARTNOINTR).
-        if !request.has(THREAD) && !self.deliverable().is_empty() || self.must_die() {
+        if forking.is_some() && !self.deliverable().is_empty() || self.must_die() {
             return Err(Restart::Always.into());
         }
         self.check_process_limit()?;
         let kernel = self.kernel().clone();
         kernel.tasks.reserve()?;
         let made = self.make_child(request);
+        drop(forking);
         if made.is_err() {
             kernel.tasks.unreserve();
         }
@@ -252,6 +258,13 @@ impl CurrentTask {
         if members.closing {
             return err!(ENOMEM);
         }
+        let meanwhile = {
+            let state = group.state.lock();
+            if state.exit.is_some() {
+                return Err(Restart::Always.into());
+            }
+            state.forks.of(self.tid())
+        };
         let pid = members.allocate_pid()?;
         let sibling = request.has(PARENT);
         let inherited = Inherited {
@@ -274,6 +287,7 @@ impl CurrentTask {
             self.tid()
         };
         let (child_group, child) = ThreadGroup::new(self.kernel().clone(), pid, inherited, shared);
+        child_group.inherit_signals(meanwhile);
         members.insert_process(child_group, child.clone(), parent_tid);
         Ok(child)
     }

@@ -15,10 +15,7 @@ use crate::{
 impl Groups for std::sync::Weak<Kernel> {
     fn signal_group(&self, pgid: i32, signal: i32) {
         let (Some(kernel), Some(signal)) = (self.upgrade(), Signal::new(signal)) else { return };
-        for process in kernel.tasks.process_group(pgid) {
-            // A kernel signal is never refused.
-            let _ = process.send_signal(SigInfo::kernel(signal));
-        }
+        kernel.tasks.signal_group(pgid, Some(SigInfo::kernel(signal)), |_| true);
     }
 
     fn signal_process(&self, pid: i32, signal: i32) {
