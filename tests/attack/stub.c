@@ -120,7 +120,8 @@ CASE(only_slots_can_be_written)
 	expect_eq(readable(CONST), shown);
 	expect_eq(readable(COMMAND), shown);
 	expect_eq(readable(ANSWERS), shown);
-	expect_eq(readable(HOST_VDSO), shown);
+	/* on kvm, too, where clocks are read there */
+	expect(readable(HOST_VDSO) || !shown);
 	unsigned long own;
 	expect_eq(own_slots(&own, 1), shown);
 	for (int page = 0; page < 2; page++) {

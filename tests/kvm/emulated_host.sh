@@ -118,7 +118,7 @@ chmod +x "$root/init" "$root/start"
 
 : >"$work/status"
 timeout --foreground -k 5 "$limit" "$qemu" -L "$cache/root/usr/share/qemu" -L "$cache/root/usr/share/seabios" \
-    -accel tcg,thread=single -cpu EPYC,+svm,+npt -smp 2 -m "$memory" -M pc,usb=off,vmport=off \
+    -accel tcg,thread=single -icount shift=2,sleep=off -cpu EPYC,+svm,+npt -smp 2 -m "$memory" -M pc,usb=off,vmport=off \
     -nodefaults -no-user-config -display none -no-reboot -nic none -kernel "$kernel" -initrd "$work/initrd" \
     -append "console=ttyS0 quiet panic=-1 oops=panic reboot=t mitigations=off tsc=reliable no_timer_check nokaslr audit=0 8250.nr_uarts=4" \
     -chardev "file,id=console,path=$work/console" -serial chardev:console \
