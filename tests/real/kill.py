@@ -65,9 +65,10 @@ def main():
     place = tempfile.mkdtemp(dir="/var/tmp", prefix="lazaret-kill-")
     binary = os.path.join(place, "lazaret")
     shutil.copy(a.lazaret, binary)
-    times, bad, early = {role: [] for role in ROLES}, 0, 0
+    roles = ROLES if a.platform != "kvm" else ROLES[:3]  # which has no stub processes
+    times, bad, early = {role: [] for role in roles}, 0, 0
     for round in range(a.rounds):
-        role = ROLES[round % len(ROLES)]
+        role = roles[round % len(roles)]
         launcher = subprocess.Popen([binary, "run", "--platform", a.platform, "--jail", a.jail, "--", "sh", "-c", BUSY],
                                     stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, cwd=place)
         time.sleep(random.uniform(0, 0.4))
