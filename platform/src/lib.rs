@@ -28,6 +28,7 @@ mod stub;
 mod systrap;
 mod trap;
 mod vdso;
+mod vector;
 
 use std::{any::Any, fmt, ops::Range, os::fd::OwnedFd, sync::Arc};
 

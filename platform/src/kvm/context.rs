@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     AddressSpace, Answers, Context, Kick, PAGE_SIZE, PlatformError, Registers, Trap, XState,
-    stub::layout::USER_END,
+    stub::layout::USER_END, vector,
 };
 
 const EFLAGS_TRAP: u64 = 0x100;
@@ -188,7 +188,7 @@ impl KvmContext {
                 self.space.forget(0..USER_END)?;
                 return Ok(None);
             }
-            Event::Exception { vector: exception::PAGE_FAULT, code, addr } => {
+            Event::Exception { vector: vector::PAGE_FAULT, code, addr } => {
                 return self.page_fault(code, addr);
             }
             Event::Exception { vector, code, .. } => {
@@ -223,7 +223,7 @@ impl KvmContext {
             self.fetch()?;
         }
         let rip = self.registers.rip;
-        let stepping = vector == stub::VECTOR_DEBUG && self.is_step();
+        let stepping = vector == vector::DEBUG && self.is_step();
         Ok(Trap::Exception(exception::info(vector, code, rip, stepping, self.xstate.as_ref())))
     }
 
@@ -285,9 +285,8 @@ impl KvmContext {
 
     /// INT 0x80, on a host that takes it for no instruction.
     fn is_int80(&self, vector: u64) -> bool {
-        const INVALID: u64 = 6;
         let mut code = [0; 2];
-        vector == INVALID
+        vector == vector::INVALID
             && self.machine.syscall_faults.load(Ordering::Relaxed)
             && self.space.peek(self.registers.rip, &mut code) == code.len()
             && code == [0xcd, 0x80]
@@ -299,7 +298,7 @@ impl Context for KvmContext {
         loop {
             if self.registers.rip >> 47 != 0 {
                 // No processor goes there; the return would fault in ring 0.
-                return self.exception(exception::PROTECTION, 0);
+                return self.exception(vector::PROTECTION, 0);
             }
             let (event, kicked) = self.run()?;
             if let Some(trap) = self.trap(event, kicked)? {

@@ -1,6 +1,6 @@
 //! What Linux makes of an exception of the processor (`arch/x86/kernel/traps.c`).
 
-use crate::{AccessKind, ExceptionInfo, XState};
+use crate::{AccessKind, ExceptionInfo, XState, vector};
 
 /// `si_code`s.
 const FPE_INTDIV: i32 = 1;
@@ -15,19 +15,6 @@ const BUS_ADRERR: i32 = 2;
 const TRAP_BRKPT: i32 = 1;
 const TRAP_TRACE: i32 = 2;
 const SI_KERNEL: i32 = 0x80;
-
-/// Vectors (AMD64 Architecture Programmer's Manual, volume 2, 8.2).
-const DIVIDE: u64 = 0;
-const DEBUG: u64 = 1;
-const BREAKPOINT: u64 = 3;
-const INVALID: u64 = 6;
-pub(super) const SEGMENT_NOT_PRESENT: u64 = 11;
-const STACK: u64 = 12;
-pub(super) const PROTECTION: u64 = 13;
-pub(super) const PAGE_FAULT: u64 = 14;
-const X87: u64 = 16;
-const ALIGNMENT: u64 = 17;
-const SIMD: u64 = 19;
 
 /// Bits of a page fault's error code.
 const CODE_WRITE: u64 = 2;
@@ -49,7 +36,7 @@ pub(super) fn access(code: u64) -> AccessKind {
 
 /// Whether [`info`] wants the extended state.
 pub(super) fn wants_xstate(vector: u64) -> bool {
-    matches!(vector, X87 | SIMD)
+    matches!(vector, vector::X87 | vector::SIMD)
 }
 
 /// `stepping`: a debug exception is a single step.
@@ -61,14 +48,14 @@ pub(super) fn info(
     xstate: Option<&XState>,
 ) -> ExceptionInfo {
     let (signal, code, addr) = match vector {
-        DIVIDE => (libc::SIGFPE, FPE_INTDIV, rip),
-        DEBUG if stepping => (libc::SIGTRAP, TRAP_TRACE, rip),
-        DEBUG => (libc::SIGTRAP, TRAP_BRKPT, rip),
-        BREAKPOINT => (libc::SIGTRAP, SI_KERNEL, 0),
-        INVALID => (libc::SIGILL, ILL_ILLOPN, rip),
-        SEGMENT_NOT_PRESENT | STACK => (libc::SIGBUS, SI_KERNEL, 0),
-        X87 | SIMD => (libc::SIGFPE, floating_point(vector, xstate), rip),
-        ALIGNMENT => (libc::SIGBUS, BUS_ADRALN, 0),
+        vector::DIVIDE => (libc::SIGFPE, FPE_INTDIV, rip),
+        vector::DEBUG if stepping => (libc::SIGTRAP, TRAP_TRACE, rip),
+        vector::DEBUG => (libc::SIGTRAP, TRAP_BRKPT, rip),
+        vector::BREAKPOINT => (libc::SIGTRAP, SI_KERNEL, 0),
+        vector::INVALID => (libc::SIGILL, ILL_ILLOPN, rip),
+        vector::SEGMENT_NOT_PRESENT | vector::STACK => (libc::SIGBUS, SI_KERNEL, 0),
+        vector::X87 | vector::SIMD => (libc::SIGFPE, floating_point(vector, xstate), rip),
+        vector::ALIGNMENT => (libc::SIGBUS, BUS_ADRALN, 0),
         _ => (libc::SIGSEGV, SI_KERNEL, 0),
     };
     ExceptionInfo { signal, code, addr, trapno: vector, error_code }
@@ -77,7 +64,7 @@ pub(super) fn info(
 /// An access beyond the end of a mapped file.
 pub(super) fn bus_error(addr: u64, error_code: u64) -> ExceptionInfo {
     let (signal, code) = (libc::SIGBUS, BUS_ADRERR);
-    ExceptionInfo { signal, code, addr, trapno: PAGE_FAULT, error_code }
+    ExceptionInfo { signal, code, addr, trapno: vector::PAGE_FAULT, error_code }
 }
 
 /// The worst exception that is raised and not masked.
@@ -86,8 +73,11 @@ fn floating_point(vector: u64, xstate: Option<&XState>) -> i32 {
         let bytes = xstate.and_then(|state| state.bytes.get(at..at + 2));
         bytes.map_or(0, |bytes| u16::from_le_bytes(bytes.try_into().unwrap_or_default()))
     };
-    let raised =
-        if vector == X87 { half(FSW) & !half(FCW) } else { half(MXCSR) & !(half(MXCSR) >> 7) };
+    let raised = if vector == vector::X87 {
+        half(FSW) & !half(FCW)
+    } else {
+        half(MXCSR) & !(half(MXCSR) >> 7)
+    };
     match raised {
         raised if raised & 1 != 0 => FPE_FLTINV,
         raised if raised & 4 != 0 => FPE_FLTDIV,

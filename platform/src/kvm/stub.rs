@@ -7,6 +7,7 @@ use super::{
     answering::{self, ANSWERING, Answering},
     layout::*,
 };
+use crate::vector;
 
 /// Ports: exceptions by vector.
 pub(super) const PORT_VECTOR: u16 = 0x40;
@@ -16,15 +17,7 @@ pub(super) const PORT_INT80: u16 = 0x12;
 pub(super) const PORT_CLEARED: u16 = 0x13;
 pub(super) const PORT_UNEXPECTED: u16 = 0x14;
 
-/// Vectors that the architecture defines.
-pub(super) const VECTORS: u64 = 32;
-pub(super) const VECTOR_DEBUG: u64 = 1;
-const VECTOR_NMI: u64 = 2;
-const VECTOR_BREAKPOINT: u64 = 3;
-const VECTOR_OVERFLOW: u64 = 4;
-const VECTOR_DOUBLE_FAULT: u64 = 8;
-pub(super) const VECTOR_PAGE_FAULT: u64 = 14;
-const VECTOR_MACHINE_CHECK: u64 = 18;
+/// Of INT 0x80.
 const VECTOR_INT80: u64 = 0x80;
 
 /// Offsets in the code page.
@@ -116,10 +109,10 @@ pub(super) fn code() -> [u8; PAGE as usize] {
     put(COMPAT, &leave(PORT_COMPAT));
     put(INT80, &leave(PORT_INT80));
     put(UNEXPECTED, &leave(PORT_UNEXPECTED));
-    for vector in 0..VECTORS {
+    for vector in 0..vector::COUNT {
         let at = VECTOR + 16 * vector;
         let out = leave(PORT_VECTOR + vector as u16);
-        if vector == VECTOR_PAGE_FAULT {
+        if vector == vector::PAGE_FAULT {
             // push %rax; mov %cr2, %rax
             put(at, &[0x50, 0x0f, 0x20, 0xd0]);
             put(at + 4, &out);
@@ -137,11 +130,11 @@ pub(super) fn idt() -> [u64; 512] {
     for (vector, gate) in (0u64..).zip(table.chunks_exact_mut(2)) {
         let (handler, ring, stack) = match vector {
             VECTOR_INT80 => (INT80, 3, 0),
-            VECTOR_BREAKPOINT | VECTOR_OVERFLOW => (VECTOR + 16 * vector, 3, 0),
-            VECTOR_DEBUG | VECTOR_NMI | VECTOR_DOUBLE_FAULT | VECTOR_MACHINE_CHECK => {
+            vector::BREAKPOINT | vector::OVERFLOW => (VECTOR + 16 * vector, 3, 0),
+            vector::DEBUG | vector::NMI | vector::DOUBLE_FAULT | vector::MACHINE_CHECK => {
                 (VECTOR + 16 * vector, 0, 1)
             }
-            0..VECTORS => (VECTOR + 16 * vector, 0, 0),
+            0..vector::COUNT => (VECTOR + 16 * vector, 0, 0),
             _ => (UNEXPECTED, 0, 0),
         };
         let address = BASE + handler;
@@ -159,8 +152,10 @@ pub(super) fn idt() -> [u64; 512] {
 
 /// Whether its frame is on the special stack, and has an error code.
 pub(super) fn frame_kind(vector: u64) -> (bool, bool) {
-    let special =
-        matches!(vector, VECTOR_DEBUG | VECTOR_NMI | VECTOR_DOUBLE_FAULT | VECTOR_MACHINE_CHECK);
+    let special = matches!(
+        vector,
+        vector::DEBUG | vector::NMI | vector::DOUBLE_FAULT | vector::MACHINE_CHECK
+    );
     (special, matches!(vector, 8 | 10..=14 | 17 | 21 | 29 | 30))
 }
 
@@ -205,7 +200,7 @@ mod tests {
             (INT80, PORT_INT80),
             (UNEXPECTED, PORT_UNEXPECTED),
             (VECTOR + 16 * 13, PORT_VECTOR + 13),
-            (VECTOR + 16 * VECTOR_PAGE_FAULT + 4, PORT_VECTOR + 14),
+            (VECTOR + 16 * vector::PAGE_FAULT + 4, PORT_VECTOR + 14),
         ] {
             assert_eq!(code[at as usize..][..2], [0xe6, port as u8]);
         }

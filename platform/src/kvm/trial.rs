@@ -17,6 +17,7 @@ use crate::{
     AccessKind, AddressSpace, Backing, MapOp, PlatformError, Prot, Registers,
     memory::FileRange,
     regs::{CODE_64, DATA},
+    vector,
 };
 
 /// `syscall`, and a jump back to it.
@@ -94,7 +95,7 @@ fn try_stores(machine: &Arc<Machine>, pages: FileRange) -> Result<bool, Platform
                 Registers { rip: AT, cs: CODE_64, ss: DATA, rbx: DATA_AT, ..Registers::default() };
             let seen = match run(machine, &space, &mut regs)? {
                 Some(event) if is_call(machine, event, &mut regs) => None,
-                Some(Event::Exception { vector: stub::VECTOR_PAGE_FAULT, code, addr: DATA_AT }) => {
+                Some(Event::Exception { vector: vector::PAGE_FAULT, code, addr: DATA_AT }) => {
                     Some(exception::access(code))
                 }
                 other => {
@@ -116,7 +117,7 @@ fn try_stores(machine: &Arc<Machine>, pages: FileRange) -> Result<bool, Platform
 pub(super) fn is_call(machine: &Machine, event: Event, regs: &mut Registers) -> bool {
     match event {
         Event::Syscall { compat: false } => true,
-        Event::Exception { vector: stub::VECTOR_PAGE_FAULT, addr: stub::SYSCALL_VA, .. }
+        Event::Exception { vector: vector::PAGE_FAULT, addr: stub::SYSCALL_VA, .. }
             if regs.rip == stub::SYSCALL_VA && machine.syscall_faults.load(Ordering::Relaxed) =>
         {
             regs.rip = regs.rcx;
@@ -163,7 +164,7 @@ fn try_syscall(machine: &Arc<Machine>, backing: Backing) -> Result<bool, Platfor
     let syscall = stub::SYSCALL_VA;
     match last {
         Some(Event::Syscall { compat: false }) if is_right && regs.rip == AT + 2 => Ok(false),
-        Some(Event::Exception { vector: stub::VECTOR_PAGE_FAULT, addr, .. })
+        Some(Event::Exception { vector: vector::PAGE_FAULT, addr, .. })
             if is_right && addr == syscall && regs.rip == syscall =>
         {
             Ok(true)

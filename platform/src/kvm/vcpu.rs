@@ -27,6 +27,7 @@ use super::{
 use crate::{
     Answers, PlatformError, Registers, XState,
     regs::{CODE_64, DATA},
+    vector,
 };
 
 const CR0: u64 = 0x8005_0033;
@@ -407,14 +408,14 @@ impl Vcpu {
             }
             _ => {
                 let vector = u64::from(port.wrapping_sub(stub::PORT_VECTOR));
-                if vector >= stub::VECTORS {
+                if vector >= vector::COUNT {
                     return Err(self.fail(format!("an unexpected way out: {port:#x}")));
                 }
                 let (special, has_code) = stub::frame_kind(vector);
                 let end = if special { V_SPECIAL_STACK } else { V_STACK };
                 let code = self.fetch_frame(machine, end, has_code, regs)?;
                 let mut addr = 0;
-                if vector == stub::VECTOR_PAGE_FAULT {
+                if vector == vector::PAGE_FAULT {
                     addr = now.rax;
                     let saved = self.frame(machine, V_STACK, 7).first();
                     regs.rax = saved.map_or(0, |word| word.load(Ordering::Relaxed));

@@ -15,6 +15,7 @@ use crate::{
     AccessKind, AddressSpace, Context, ExceptionInfo, Kick, PlatformError, Registers, Trap, XState,
     regs::{CODE_64, DATA},
     stub::Kicker,
+    vector,
 };
 
 const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
@@ -24,16 +25,6 @@ const CODE_32: u64 = 0x23;
 const SEGV_MAPERR: i32 = 1;
 const SEGV_ACCERR: i32 = 2;
 const SEGV_PKUERR: i32 = 4;
-
-/// CPU vectors (`arch/x86/include/asm/trapnr.h`).
-const TRAP_DIVIDE: u64 = 0;
-const TRAP_DEBUG: u64 = 1;
-const TRAP_BREAKPOINT: u64 = 3;
-const TRAP_INVALID: u64 = 6;
-const TRAP_PROTECTION: u64 = 13;
-const TRAP_PAGE_FAULT: u64 = 14;
-const TRAP_ALIGNMENT: u64 = 17;
-const TRAP_SIMD: u64 = 19;
 
 /// See the module.
 #[derive(Debug)]
@@ -202,14 +193,14 @@ impl PtraceContext {
         }
         self.fault = None;
         let trapno = match signal {
-            libc::SIGSEGV => TRAP_PROTECTION,
-            libc::SIGBUS if info.code == 1 => TRAP_ALIGNMENT,
-            libc::SIGBUS => TRAP_PAGE_FAULT,
-            libc::SIGFPE if info.code <= 2 => TRAP_DIVIDE,
-            libc::SIGFPE => TRAP_SIMD,
-            libc::SIGILL => TRAP_INVALID,
-            _ if info.code == 0x80 => TRAP_BREAKPOINT,
-            _ => TRAP_DEBUG,
+            libc::SIGSEGV => vector::PROTECTION,
+            libc::SIGBUS if info.code == 1 => vector::ALIGNMENT,
+            libc::SIGBUS => vector::PAGE_FAULT,
+            libc::SIGFPE if info.code <= 2 => vector::DIVIDE,
+            libc::SIGFPE => vector::SIMD,
+            libc::SIGILL => vector::INVALID,
+            _ if info.code == 0x80 => vector::BREAKPOINT,
+            _ => vector::DEBUG,
         };
         let addr = if signal == libc::SIGSEGV { 0 } else { info.addr };
         let info = ExceptionInfo { signal, code: info.code, addr, trapno, error_code: 0 };

@@ -15,10 +15,10 @@ use crate::{
     AccessKind, AddressSpace, Answers, Context, ExceptionInfo, Kick, PlatformError, Registers,
     Trap, XState,
     stub::{Kicker, layout::KICK_SIGNAL},
+    vector,
 };
 
-/// Page fault, and its error-code bits (`arch/x86/include/asm/trap_pf.h`).
-const TRAP_PAGE_FAULT: u64 = 14;
+/// Bits of a page fault's error code (`arch/x86/include/asm/trap_pf.h`).
 const FAULT_WRITE: u64 = 1 << 1;
 const FAULT_EXECUTE: u64 = 1 << 4;
 const EFLAGS_TRAP: u64 = 1 << 8;
@@ -197,7 +197,7 @@ impl SystrapContext {
                 return Trap::Interrupted;
             }
         }
-        if stop.signal == libc::SIGSEGV && cause.trapno == TRAP_PAGE_FAULT {
+        if stop.signal == libc::SIGSEGV && cause.trapno == vector::PAGE_FAULT {
             let access = if cause.error_code & FAULT_EXECUTE != 0 {
                 // The call it returns from, or another thread, unmapped the detour.
                 if let Some(own) = self.space.sites.leave_detour(cause.addr) {
