@@ -73,9 +73,13 @@ os.link('d/file', 'd/kept'); os.symlink('d', 'link'); os.rename('plain', 'new');
 os.utime('d/file', (1, 2)); os.chown('d/kept', os.getuid(), os.getgid())
 directory = os.open('d', os.O_RDONLY); os.fsync(directory); os.fdatasync(directory)
 fcntl.ioctl(0, termios.FIONREAD, bytes(4))
+os.setxattr('d/file', 'user.a', b'v'); os.listxattr('d/file'); os.removexattr('d/file', 'user.a')
+for n in range(20000): os.sched_yield()
+if os.getuid() == 0: os.chmod('.', 0o777); os.setresuid(1, 1, 1); os.open('given', os.O_CREAT | os.O_RDWR, 0o4755)
 END
          mv change tree; echo input | $LAZARET run --bind $PWD/tree --cwd $PWD/tree -- python3 change &&
-         [ -p tree/fifo ] && [ -f tree/new ] && [ -f tree/link/kept ] && [ $(cat tree/d/file) = tex ]",
+         [ -p tree/fifo ] && [ -f tree/new ] && [ -f tree/link/kept ] && [ $(cat tree/d/file) = tex ] &&
+         { [ $(id -u) != 0 ] || [ \"$(stat -c '%u %a' tree/given)\" = '1 4755' ]; }",
         0,
         "",
     ),
