@@ -311,6 +311,12 @@ CASE(exclusive_item_of_many_sets_wakes_one_that_is_waited_for)
 	/* Nobody waits for the first set. */
 	int lonely = expect_ok(epoll_create1(0));
 	expect_ok(epoll_ctl(lonely, EPOLL_CTL_ADD, ends[0], &event));
+	/* What is waited for in this one does not come. */
+	int deaf = expect_ok(epoll_create1(0));
+	pthread_t deaf_thread;
+	struct epoll_event other = {.events = EPOLLOUT | EPOLLEXCLUSIVE};
+	expect_ok(epoll_ctl(deaf, EPOLL_CTL_ADD, ends[0], &other));
+	expect_eq(pthread_create(&deaf_thread, NULL, wait_in_own_set, &deaf), 0);
 	for (int i = 0; i < EXCLUSIVE_SETS; i++) {
 		answers[i] = expect_ok(epoll_create1(0));
 		expect_ok(epoll_ctl(answers[i], EPOLL_CTL_ADD, ends[0], &event));
@@ -322,7 +328,9 @@ CASE(exclusive_item_of_many_sets_wakes_one_that_is_waited_for)
 		pthread_join(threads[i], NULL);
 		woken += answers[i];
 	}
+	pthread_join(deaf_thread, NULL);
 	expect_eq(woken, 1);
+	expect_eq(deaf, 0);
 	expect_eq(epoll_wait(lonely, &event, 1, 0), 1);
 }
 

@@ -172,9 +172,10 @@ impl Notify for Item {
         self.interest.lock().flags.contains(InterestFlags::EXCLUSIVE)
     }
 
-    /// Where nobody waits for the set now, the next set must hear of it (`ep_poll_callback`).
+    /// Where the event is not wanted, or nobody waits for the set now, the next set must hear of it (`ep_poll_callback`).
     fn notify_exclusive(&self, events: EventMask) -> bool {
-        let is_waited_for = self.set.upgrade().is_some_and(|set| set.has_waiters());
+        let is_waited_for = self.wanted().intersects(events)
+            && self.set.upgrade().is_some_and(|set| set.has_waiters());
         self.notify(events);
         is_waited_for
     }
