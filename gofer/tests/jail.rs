@@ -89,6 +89,9 @@ fn spawn(parts: &str, directories: &[&Path]) -> (Child, GoferClient) {
     let child = Command::new(std::env::current_exe().unwrap())
         .args(directories)
         .env(ROLE, parts)
+        // One heap for all threads, as in the gofer's role of the program (`platform::host::share_one_heap`): with more,
+        // glibc reads how many processors there are.
+        .env("MALLOC_ARENA_MAX", "1")
         .stdin(Stdio::from(theirs))
         .spawn()
         .unwrap();
